@@ -1,0 +1,152 @@
+"""The network's numbers, as JSON beside the weights.
+
+Variants are functions that state what differs (`glip_tiny_a`, `glip_tiny`, `glip_large`, `glip_resnet50`,
+`glip_nano`), not classes.
+"""
+
+import difflib
+from dataclasses import field
+from typing import Any, Literal
+
+from transformers import PreTrainedConfig
+
+from glip.errors import ConfigError
+
+BackboneKind = Literal["swin", "resnet", "csp", "timm", "transformers"]
+
+# Which numbers each kind of backbone takes, with their defaults; `...` marks a number that has none.
+BACKBONE_FIELDS: dict[str, dict[str, Any]] = {
+    "swin": {
+        "embed_dim": 96,
+        "depths": [2, 2, 6, 2],
+        "num_heads": [3, 6, 12, 24],
+        "window_size": 7,
+        "drop_path_rate": 0.2,
+    },
+    "resnet": {"layers": [3, 4, 6, 3]},
+    "csp": {
+        "stem_channels": 32,
+        "stage_channels": [64, 128, 256, 512],
+        "stage_depths": [1, 2, 2, 3],
+        "neck_channels": 128,
+    },
+    "timm": {"name": ..., "out_indices": [2, 3, 4]},
+    "transformers": {"config": ...},
+}
+
+
+class GlipConfig(PreTrainedConfig):
+    """Everything that decides the shape and arithmetic of a `GlipModel`.
+
+    Args:
+        backbone: `kind` (one of `BACKBONE_FIELDS`) and that kind's numbers.
+        text: arguments of `transformers.BertConfig`; what is not named keeps BERT-base's value.
+        channels: C of the pyramid and of the head.
+        num_blocks: how many times fusion, text layer and DyConv follow each other (GLIP, section 3.2).
+        fusion: whether image and words see each other before the alignment; without it the variant is GLIP-T (A).
+        fusion_dim: width of the cross-attention, all heads together.
+        fusion_heads: heads of the cross-attention.
+        fusion_dropout: on attention weights, in training.
+        top_down: whether the pyramid adds coarse levels to finer ones; off for a backbone that has done so.
+        drop_block: share of the finest two levels' positions that training drops.
+        num_groups: groups of the GroupNorm behind every deformable convolution.
+        strides: pixels between neighbours of each pyramid level, finest first; the first three are the backbone's.
+        max_tokens: longest caption, CLS and SEP included.
+        mask_padding: whether fusion and pooling ignore the padding of an image batch. Off for official weights,
+            whose scores depend on the padding.
+
+    Raises:
+        ConfigError: a name is unknown, or a value is impossible.
+    """
+
+    model_type = "glip"
+
+    backbone: dict[str, Any] = field(default_factory=lambda: {"kind": "swin"})
+    text: dict[str, Any] = field(default_factory=dict)
+    channels: int = 256
+    num_blocks: int = 6
+    fusion: bool = True
+    fusion_dim: int = 2048
+    fusion_heads: int = 8
+    fusion_dropout: float = 0.1
+    top_down: bool = True
+    drop_block: float = 0.3
+    num_groups: int = 16
+    strides: tuple[int, ...] | list[int] = (8, 16, 32, 64, 128)
+    max_tokens: int = 256
+    mask_padding: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Refuse unknown names, which transformers would keep silently, and fill in the backbone's defaults."""
+        known = {*self.default_config_fields(), *_TRANSFORMERS_EXTRAS}
+        _refuse_unknown("GlipConfig", kwargs, known)
+        super().__post_init__(**kwargs)
+        self.backbone = _complete_backbone(self.backbone)
+        self.strides = list(self.strides)
+        self._check_values()
+
+    def _check_values(self) -> None:
+        if self.num_blocks < 1:
+            raise ConfigError(f"GlipConfig.num_blocks must be at least 1, got {self.num_blocks}")
+        if self.channels % self.num_groups:
+            raise ConfigError(
+                f"GlipConfig.channels must be a multiple of num_groups, got {self.channels} and {self.num_groups}"
+            )
+        if self.fusion_dim % self.fusion_heads:
+            raise ConfigError(
+                f"GlipConfig.fusion_dim must be a multiple of fusion_heads, "
+                f"got {self.fusion_dim} and {self.fusion_heads}"
+            )
+        steps = zip(self.strides, self.strides[1:], strict=False)
+        if len(self.strides) < 3 or any(after != 2 * before for before, after in steps):
+            raise ConfigError(
+                f"GlipConfig.strides must be three or more, each twice the one before, got {self.strides}"
+            )
+
+
+# Written into config.json by transformers, or passed through by it, but no dataclass field of ours.
+_TRANSFORMERS_EXTRAS = {"model_type", "transformers_version", "_name_or_path", "attn_implementation", "torch_dtype"}
+
+
+def _refuse_unknown(where: str, given: dict[str, Any], known: set[str]) -> None:
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known fields are {sorted(known)}"
+            raise ConfigError(f"{where}: unknown field {name!r}; {hint}")
+
+
+def _complete_backbone(backbone: dict[str, Any]) -> dict[str, Any]:
+    kind = backbone.get("kind")
+    if kind not in BACKBONE_FIELDS:
+        raise ConfigError(f"GlipConfig.backbone.kind must be one of {sorted(BACKBONE_FIELDS)}, got {kind!r}")
+    fields = BACKBONE_FIELDS[kind]
+    _refuse_unknown(f"GlipConfig.backbone ({kind})", backbone, {*fields, "kind"})
+    complete = {"kind": kind, **fields, **backbone}
+    missing = [name for name, value in complete.items() if value is ...]
+    if missing:
+        raise ConfigError(f"GlipConfig.backbone ({kind}): {missing[0]!r} must be given")
+    return complete
+
+
+SWIN_LARGE = {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48], "window_size": 12}
+
+
+def glip_tiny_a() -> GlipConfig:
+    """GLIP-T (A): Swin-T, no deep fusion."""
+    return GlipConfig(fusion=False)
+
+
+def glip_tiny() -> GlipConfig:
+    """GLIP-T (B), (C) and T: Swin-T with deep fusion; they differ in training data only."""
+    return GlipConfig()
+
+
+def glip_large() -> GlipConfig:
+    """GLIP-L: Swin-L, eight blocks."""
+    return GlipConfig(backbone={"kind": "swin", **SWIN_LARGE, "drop_path_rate": 0.4}, num_blocks=8)
+
+
+def glip_resnet50() -> GlipConfig:
+    """GLIP-T's head on a ResNet-50; no published weights."""
+    return GlipConfig(backbone={"kind": "resnet"})

@@ -1,0 +1,1 @@
+"""The mathematics of detection: anchors, box coder, assigners, losses, post-processing."""

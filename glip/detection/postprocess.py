@@ -1,0 +1,172 @@
+"""From raw predictions to labelled boxes (ATSS head; GLIP, section 3.1)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from glip.detection.anchors import make_anchors
+from glip.detection.box_coder import LEGACY_PIXEL, decode_boxes
+from glip.detection.nms import suppress
+from glip.errors import ConfigError
+from glip.structures.boxes import clip_boxes, scale_boxes
+from glip.structures.detections import Detections
+from glip.structures.output import GlipOutput
+from glip.structures.prompt import Prompt
+
+Aggregation = Literal["mean", "max"]
+Candidates = tuple[Tensor, Tensor, Tensor]
+"""boxes `(N, 4)` xyxy pixels of the network's image, scores `(N,)`, labels `(N,)`."""
+
+
+@dataclass(frozen=True)
+class PostProcessor:
+    """Thresholds and rules that turn scores into detections. The defaults are the published models'.
+
+    Attributes:
+        candidate_threshold: on a phrase's score before centerness; what is lower is never a candidate.
+        aggregation: a phrase's score is the mean, or the best, of its tokens' probabilities.
+        candidates_per_level: the best so many of each pyramid level go on.
+        nms_threshold: on IoU; above it the lower score goes.
+        class_agnostic: whether boxes of other phrases suppress too.
+        legacy_iou: whether NMS counts sides one pixel longer, as the published models do.
+        max_detections: of one image and one caption.
+    """
+
+    candidate_threshold: float = 0.05
+    aggregation: Aggregation = "mean"
+    candidates_per_level: int = 1000
+    nms_threshold: float = 0.6
+    class_agnostic: bool = False
+    legacy_iou: bool = True
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse impossible rules."""
+        if self.aggregation not in ("mean", "max"):
+            raise ConfigError(f"aggregation must be 'mean' or 'max', got {self.aggregation!r}")
+        for name in ("candidate_threshold", "nms_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+
+    def __call__(
+        self,
+        output: GlipOutput,
+        prompts: Sequence[Prompt],
+        token_maps: Sequence[Tensor],
+        original_sizes: Sequence[tuple[int, int]],
+        *,
+        threshold: float | Mapping[str, float] = 0.0,
+    ) -> list[Detections]:
+        """Decode a batch.
+
+        Args:
+            output: of the network, for B images.
+            prompts: one for each image.
+            token_maps: of each prompt, `(P, L)` bool.
+            original_sizes: `(height, width)` of each image before it was resized.
+            threshold: lowest final score, of all phrases or by the phrase's text (phrases not named: 0).
+
+        Returns:
+            One `Detections` an image, best first, boxes in pixels of the original image.
+        """
+        sizes = [(int(height), int(width)) for height, width in output.image_sizes.tolist()]
+        detections = []
+        for index, prompt in enumerate(prompts):
+            boxes, scores, labels = self.decode(output, index, token_maps[index])
+            found = Detections(
+                scale_boxes(boxes, sizes[index], original_sizes[index]).cpu(),
+                scores.cpu(),
+                torch.tensor(prompt.labels, dtype=torch.int64)[labels.cpu()],
+                _indexable_texts(prompt),
+                _indexable_spans(prompt),
+            )
+            detections.append(apply_threshold(found, threshold))
+        return detections
+
+    def decode(self, output: GlipOutput, index: int, token_map: Tensor) -> Candidates:
+        """The detections of one image, in the network's image frame.
+
+        Args:
+            output: of the network.
+            index: which image of the batch.
+            token_map: `(P, L)` bool.
+
+        Returns:
+            boxes `(N, 4)` xyxy pixels, scores `(N,)`, labels `(N,)` as rows of the token map; best first.
+        """
+        anchors = make_anchors(output.level_shapes, output.strides, device=output.box_deltas.device)
+        phrase_scores = aggregate_scores(output.alignment_logits[index].float(), token_map, self.aggregation)
+        centerness = output.centerness_logits[index].float().sigmoid()
+        deltas = output.box_deltas[index].float()
+        size = (int(output.image_sizes[index, 0]), int(output.image_sizes[index, 1]))
+        levels = [
+            self._level_candidates(phrase_scores[level], centerness[level], deltas[level], anchors[level], size)
+            for level in output.levels
+        ]
+        boxes, scores, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
+        kept = suppress(
+            boxes,
+            scores,
+            labels,
+            threshold=self.nms_threshold,
+            class_agnostic=self.class_agnostic,
+            legacy=self.legacy_iou,
+        )[: self.max_detections]
+        return boxes[kept], scores[kept], labels[kept]
+
+    def _level_candidates(
+        self, phrase_scores: Tensor, centerness: Tensor, deltas: Tensor, anchors: Tensor, size: tuple[int, int]
+    ) -> Candidates:
+        """The best (position, phrase) pairs of one level; one position may answer to several phrases."""
+        position, label = (phrase_scores > self.candidate_threshold).nonzero(as_tuple=True)
+        products = phrase_scores[position, label] * centerness[position]
+        best = products.argsort(descending=True, stable=True)[: self.candidates_per_level]
+        position, label = position[best], label[best]
+        boxes = clip_boxes(decode_boxes(deltas[position], anchors[position]), size, pixel=LEGACY_PIXEL)
+        return boxes, products[best].sqrt(), label
+
+
+def aggregate_scores(logits: Tensor, token_map: Tensor, aggregation: Aggregation) -> Tensor:
+    """Probability of each phrase at each anchor, from its tokens' probabilities.
+
+    Args:
+        logits: `(A, L)`.
+        token_map: `(P, L)` bool, True where a token names the phrase.
+        aggregation: mean or max over a phrase's tokens.
+
+    Returns:
+        `(A, P)` in `[0, 1]`; 0 for a phrase without tokens.
+    """
+    token_map = token_map.to(logits.device)
+    probabilities = logits.sigmoid()
+    if aggregation == "max":
+        columns = [probabilities[:, tokens].amax(dim=1) if tokens.any() else None for tokens in token_map]
+        zero = probabilities.new_zeros(len(logits))
+        return torch.stack([zero if column is None else column for column in columns], dim=1)
+    weights = token_map.to(logits.dtype)
+    return probabilities @ (weights / weights.sum(dim=1, keepdim=True).clamp(min=1)).T
+
+
+def apply_threshold(detections: Detections, threshold: float | Mapping[str, float]) -> Detections:
+    """Detections whose score reaches the threshold of their phrase."""
+    if isinstance(threshold, Mapping):
+        unknown = [name for name in threshold if name not in detections.phrases]
+        if unknown:
+            raise ConfigError(f"a threshold for {unknown[0]!r}, which is not looked for; phrases: {detections.phrases}")
+        limits = torch.tensor([float(threshold.get(text, 0.0)) for text in detections.phrases])
+        return detections[detections.scores >= limits[detections.labels]]
+    return detections[detections.scores >= threshold]
+
+
+def _indexable_texts(prompt: Prompt) -> tuple[str, ...]:
+    """The caller's list up to this prompt's last label; places of other chunks stay empty."""
+    texts = dict(zip(prompt.labels, (phrase.text for phrase in prompt.phrases), strict=True))
+    return tuple(texts.get(label, "") for label in range(max(texts, default=-1) + 1))
+
+
+def _indexable_spans(prompt: Prompt) -> tuple[tuple[tuple[int, int], ...], ...]:
+    spans = dict(zip(prompt.labels, (phrase.spans for phrase in prompt.phrases), strict=True))
+    return tuple(spans.get(label, ()) for label in range(max(spans, default=-1) + 1))

@@ -1,0 +1,1 @@
+"""Generic modules that know nothing of GLIP."""

@@ -1,0 +1,124 @@
+"""Modulated deformable convolution (Zhu et al. 2019, Deformable ConvNets v2, equation 1).
+
+`gather_deform_conv2d` is the library's path on a CPU: each sampled pixel is a weighted sum of four rows of the
+channels-last image, which `embedding_bag` does in one pass, and one matrix product does the rest. torchvision's
+operator is the path everywhere else and the tests' judge.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import deform_conv2d
+
+KERNEL_SIZE = 3
+TAPS = KERNEL_SIZE * KERNEL_SIZE
+PADDING = 1
+
+
+class ModulatedDeformConv(nn.Module):
+    """A 3x3 convolution whose nine taps are moved and weighted at each position.
+
+    Args:
+        in_channels: C of the input.
+        out_channels: C of the output.
+        stride: 1 or 2.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, KERNEL_SIZE, KERNEL_SIZE))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        bound = 1 / math.sqrt(in_channels * TAPS)
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, features: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
+        """Convolve at moved positions; always in float32, as half precision loses the sampling positions.
+
+        Args:
+            features: `(B, C, H, W)`.
+            offsets: `(B, 18, h, w)` pixels, (dy, dx) of each tap, taps row by row.
+            mask: `(B, 9, h, w)` in `[0, 1]`, the weight of each tap.
+
+        Returns:
+            `(B, out_channels, h, w)` float32, with `h = ceil(H / stride)` and `w` likewise.
+        """
+        convolve = gather_deform_conv2d if features.device.type == "cpu" else torchvision_deform_conv2d
+        with torch.autocast(features.device.type, enabled=False):
+            return convolve(
+                features.float(), offsets.float(), mask.float(), self.weight.float(), self.bias.float(), self.stride
+            )
+
+
+def torchvision_deform_conv2d(
+    features: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int
+) -> Tensor:
+    """The reference: torchvision's operator. Arguments as in `gather_deform_conv2d`."""
+    result: Tensor = deform_conv2d(
+        features, offsets, weight, bias, stride=(stride, stride), padding=(PADDING, PADDING), mask=mask
+    )
+    return result
+
+
+def gather_deform_conv2d(
+    features: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, stride: int
+) -> Tensor:
+    """The same convolution as row gathering and one matrix product.
+
+    Args:
+        features: `(B, C, H, W)` float32.
+        offsets: `(B, 18, h, w)` pixels, (dy, dx) of each tap.
+        mask: `(B, 9, h, w)` weight of each tap.
+        weight: `(O, C, 3, 3)`.
+        bias: `(O,)`.
+        stride: 1 or 2.
+
+    Returns:
+        `(B, O, h, w)`; pixels outside the map count as 0.
+    """
+    batch, channels = features.shape[:2]
+    height, width = offsets.shape[-2:]
+    rows, weights = _corners(offsets, mask, features.shape[-2:], stride)
+    table = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (B*H*W, C)
+    sampled = F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")  # (B*h*w*9, C)
+    kernel = weight.permute(2, 3, 1, 0).reshape(TAPS * channels, -1)  # (9*C, O)
+    result = torch.addmm(bias, sampled.view(-1, TAPS * channels), kernel)
+    return result.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _corners(
+    offsets: Tensor, mask: Tensor, size: torch.Size | tuple[int, int], stride: int
+) -> tuple[Tensor, Tensor]:
+    """The four pixels round each sampling position, as row numbers, and their bilinear weights times the mask.
+
+    Returns:
+        rows `(B*h*w*9, 4)` int64 into the channels-last image, weights `(B*h*w*9, 4)`; pixels outside weigh 0.
+    """
+    in_height, in_width = size
+    batch, _, height, width = offsets.shape
+    moved = offsets.view(batch, TAPS, 2, height, width).permute(0, 3, 4, 1, 2)  # (B, h, w, 9, 2)
+    y = moved[..., 0] + _tap_positions(height, stride, offsets)[:, None, :].repeat_interleave(KERNEL_SIZE, -1)
+    x = moved[..., 1] + _tap_positions(width, stride, offsets)[None, :, :].repeat(1, 1, KERNEL_SIZE)
+    top, left = y.floor(), x.floor()
+    near_y, near_x = y - top, x - left
+    first_image_row = torch.arange(batch, device=offsets.device).view(-1, 1, 1, 1) * (in_height * in_width)
+    rows, weights = [], []
+    for row, weight_y in ((top, 1 - near_y), (top + 1, near_y)):
+        for column, weight_x in ((left, 1 - near_x), (left + 1, near_x)):
+            inside = (row >= 0) & (row < in_height) & (column >= 0) & (column < in_width)
+            index = row.clamp(0, in_height - 1) * in_width + column.clamp(0, in_width - 1)
+            rows.append(index.long() + first_image_row)
+            weights.append(weight_y * weight_x * inside)
+    tap_weights = mask.permute(0, 2, 3, 1)  # (B, h, w, 9)
+    return (
+        torch.stack(rows, dim=-1).view(-1, 4),
+        (torch.stack(weights, dim=-1) * tap_weights.unsqueeze(-1)).view(-1, 4),
+    )
+
+
+def _tap_positions(length: int, stride: int, like: Tensor) -> Tensor:
+    """Where the three taps of each output position stand on the input, along one axis: `(length, 3)`."""
+    outputs = torch.arange(length, device=like.device, dtype=like.dtype) * stride - PADDING
+    return outputs[:, None] + torch.arange(KERNEL_SIZE, device=like.device, dtype=like.dtype)

@@ -1,0 +1,1 @@
+"""The networks: tensors in, `GlipOutput` out."""

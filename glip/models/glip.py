@@ -1,0 +1,295 @@
+"""GLIP: Grounded Language-Image Pre-training (Li et al. 2021, arXiv 2112.03857), figure 2.
+
+`GlipModel.forward` reads as the figure does: image pyramid, words, blocks of deep fusion, alignment.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, PreTrainedModel
+
+from glip.configuration import GlipConfig
+from glip.errors import CheckpointError, PromptError, ShapeError
+from glip.layers.transformer import PostNormEncoderLayer
+from glip.models.alignment_head import AlignmentHead
+from glip.models.backbones import build_backbone
+from glip.models.dyhead import DyConv
+from glip.models.fpn import FeaturePyramid
+from glip.models.fusion import BidirectionalFusion
+from glip.models.text_encoder import TextEncoder
+from glip.structures.output import GlipOutput
+from glip.weights.official import read_official_checkpoint
+
+BACKBONE_LEVELS = 3
+
+
+class GlipBlock(nn.Module):
+    """One round of the deep-fusion encoder: fusion, a text layer, a DyConv (GLIP, equations 4 to 6)."""
+
+    def __init__(self, config: GlipConfig, encoder: TextEncoder) -> None:
+        super().__init__()
+        if config.fusion:
+            self.fusion = BidirectionalFusion(
+                config.channels,
+                encoder.dim,
+                fusion_dim=config.fusion_dim,
+                num_heads=config.fusion_heads,
+                dropout=config.fusion_dropout,
+                initial_scale=1 / config.num_blocks,
+            )
+            self.text_layer = PostNormEncoderLayer(
+                encoder.dim, num_heads=encoder.num_heads, feedforward_dim=encoder.feedforward_dim
+            )
+        self.fused = config.fusion
+        self.dyconv = DyConv(config.channels, num_groups=config.num_groups)
+
+    def forward(
+        self,
+        levels: Sequence[Tensor],
+        words: Tensor,
+        word_mask: Tensor,
+        level_masks: Sequence[Tensor] | None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Let image and words see each other, then mix the levels.
+
+        Args:
+            levels: pyramid, `(B, C, H, W)` each.
+            words: `(B, L, D)`.
+            word_mask: `(B, L)` bool, True on real tokens.
+            level_masks: `(B, H, W)` bool of each level, True on the image; None where padding takes part.
+
+        Returns:
+            Levels and words of the same shapes.
+        """
+        if self.fused:
+            image_mask = None if level_masks is None else torch.cat([m.flatten(1) for m in level_masks], dim=1)
+            image, words = self.fusion(flatten_levels(levels), words, word_mask, image_mask)
+            words = self.text_layer(words, word_mask)
+            levels = split_levels(image, levels)
+        return self.dyconv(levels, level_masks), words
+
+
+class GlipModel(PreTrainedModel):
+    """Pixels and tokens in, `GlipOutput` out.
+
+    Args:
+        config: the network's numbers.
+    """
+
+    config_class = GlipConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["GlipBlock", "SwinBlock", "BertLayer"]
+    config: GlipConfig
+
+    def __init__(self, config: GlipConfig) -> None:
+        super().__init__(config)
+        self.backbone = build_backbone(config.backbone)
+        self.fpn = FeaturePyramid(
+            self.backbone.channels,  # type: ignore[arg-type]  # `Backbone` says so, nn.Module does not
+            config.channels,
+            num_extra=len(config.strides) - BACKBONE_LEVELS,
+            top_down=config.top_down,
+            drop_block=config.drop_block,
+        )
+        self.text_encoder = TextEncoder(config.text)
+        self.blocks = nn.ModuleList(GlipBlock(config, self.text_encoder) for _ in range(config.num_blocks))
+        self.head = AlignmentHead(config.channels, self.text_encoder.dim, num_levels=len(config.strides))
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Leave every module as its constructor made it.
+
+        transformers would draw all weights again, and with them the focal prior, the scales and torchvision's own
+        initialisation. Parts that are transformers models (BERT) still follow their own rule.
+        """
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        **_: Any,
+    ) -> GlipOutput:
+        """Find what the captions name.
+
+        Args:
+            pixel_values: `(B, 3, H, W)` normalised RGB, padded on the right and bottom to a multiple of 32.
+            input_ids: `(B, L)` int64 tokens of one caption per image.
+            attention_mask: `(B, L)`, nonzero on real tokens; None if no caption is padded.
+            image_sizes: `(B, 2)` (height, width) of each image without padding; None if no image is padded.
+
+        Raises:
+            ShapeError: the batch sizes differ.
+            PromptError: a caption is longer than the network was made for.
+        """
+        return self.align(self.encode_image(pixel_values), input_ids, attention_mask, image_sizes=image_sizes)
+
+    def encode_image(self, pixel_values: Tensor) -> list[Tensor]:
+        """Backbone and pyramid: `(B, 3, H, W)` normalised RGB to `(B, C, Hl, Wl)` of each level, finest first."""
+        levels: list[Tensor] = self.fpn(self.backbone(pixel_values))
+        return levels
+
+    def align(
+        self,
+        levels: Sequence[Tensor],
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        image_sizes: Tensor | None = None,
+    ) -> GlipOutput:
+        """The part that needs both image and words, so that one pyramid can serve many captions.
+
+        Args:
+            levels: pyramid from `encode_image`; batch size B, or 1 to be looked at with B captions.
+            input_ids: `(B, L)` int64.
+            attention_mask: `(B, L)`, nonzero on real tokens; None if no caption is padded.
+            image_sizes: `(B, 2)` (height, width) without padding; None if no image is padded.
+        """
+        self._check_batch(levels, input_ids)
+        if len(levels[0]) < len(input_ids):
+            levels = [level.expand(len(input_ids), -1, -1, -1) for level in levels]
+        word_mask = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
+        if image_sizes is None:
+            image_sizes = self._full_sizes(levels)
+        level_masks = self._level_masks(levels, image_sizes) if self.config.mask_padding else None
+        words = self.text_encoder(input_ids, word_mask)
+        if not self.config.fusion:
+            words = words * word_mask.unsqueeze(-1)  # GLIP-T (A) was trained with the pads' features zeroed
+        for block in self.blocks:
+            levels, words = self._run_block(block, levels, words, word_mask, level_masks)
+        alignment, deltas, centerness = self.head(
+            flatten_levels(levels), words, [level.shape[2] * level.shape[3] for level in levels]
+        )
+        return GlipOutput(
+            alignment_logits=alignment,
+            box_deltas=deltas,
+            centerness_logits=centerness,
+            level_shapes=tuple((level.shape[2], level.shape[3]) for level in levels),
+            strides=tuple(self.config.strides),
+            image_sizes=image_sizes,
+            input_ids=input_ids,
+            attention_mask=word_mask,
+        )
+
+    def _run_block(
+        self,
+        block: nn.Module,
+        levels: Sequence[Tensor],
+        words: Tensor,
+        word_mask: Tensor,
+        level_masks: Sequence[Tensor] | None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """One block, recomputed in the backward pass where gradient checkpointing is on."""
+        if self.gradient_checkpointing and self.training:
+            result = checkpoint(block, levels, words, word_mask, level_masks, use_reentrant=False)
+        else:
+            result = block(levels, words, word_mask, level_masks)
+        mixed, seen = result
+        return mixed, seen
+
+    def _check_batch(self, levels: Sequence[Tensor], input_ids: Tensor) -> None:
+        images, captions, length = len(levels[0]), *input_ids.shape
+        if images not in (1, captions):
+            raise ShapeError(f"each image needs one caption, got {images} images and {captions} captions")
+        if length > self.config.max_tokens:
+            raise PromptError(
+                f"a caption may have {self.config.max_tokens} tokens, got {length}: shorten it, or split the class list"
+            )
+
+    def _full_sizes(self, levels: Sequence[Tensor]) -> Tensor:
+        """Sizes of images that fill their batch: `(B, 2)`."""
+        batch, _, height, width = levels[0].shape
+        stride = self.config.strides[0]
+        return torch.tensor([[height * stride, width * stride]], device=levels[0].device).expand(batch, 2)
+
+    def _level_masks(self, levels: Sequence[Tensor], image_sizes: Tensor) -> list[Tensor]:
+        """`(B, H, W)` bool of each level, True where a position starts inside the unpadded image."""
+        masks = []
+        for level, stride in zip(levels, self.config.strides, strict=True):
+            rows, columns = (torch.arange(n, device=level.device) * stride for n in level.shape[-2:])
+            inside_rows = rows < image_sizes[:, :1].to(level.device)
+            inside_columns = columns < image_sizes[:, 1:].to(level.device)
+            masks.append(inside_rows[:, :, None] & inside_columns[:, None])
+        return masks
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Self:
+        """Load weights that `save_pretrained` wrote, in float32 unless `dtype` says otherwise.
+
+        Raises:
+            CheckpointError: the file lacks a tensor, has one too many, or one of another shape.
+        """
+        kwargs.setdefault("dtype", torch.float32)
+        wants_report = kwargs.pop("output_loading_info", False)
+        model, report = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+        )
+        for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if report[fault]:
+                names = sorted(str(name) for name in report[fault])
+                raise CheckpointError(
+                    f"{pretrained_model_name_or_path}: {len(names)} {fault.replace('_', ' ')}, first {names[0]}; "
+                    "the weights do not belong to this config.json"
+                )
+        return (model, report) if wants_report else model
+
+    @classmethod
+    def from_original(cls, path: str | Path, config: GlipConfig | None = None) -> Self:
+        """Load weights that the official code or mmdetection wrote; nothing in the file is executed.
+
+        Args:
+            path: a `.pth` file.
+            config: the network's numbers; None to tell the variant from the file.
+
+        Raises:
+            CheckpointError: the file is not such a checkpoint, or does not fit the network exactly.
+            FileError: there is no such file.
+        """
+        config, state = read_official_checkpoint(path, config)
+        with torch.device("meta"):
+            model = cls(config)
+        expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        _check_state(str(path), expected, state)
+        model = cls(config)
+        model.load_state_dict(state)
+        return model.eval()
+
+
+def _check_state(source: str, expected: dict[str, torch.Size], state: dict[str, Tensor]) -> None:
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys())
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{source}: {len(missing)} missing and {len(unexpected)} unexpected tensors "
+            f"(first: {(missing or unexpected)[0]}); the file does not fit this GlipConfig"
+        )
+    for name, shape in expected.items():
+        if state[name].shape != shape:
+            raise CheckpointError(
+                f"{source}: {name} must be {tuple(shape)}, got {tuple(state[name].shape)}; give the GlipConfig of this file"
+            )
+
+
+def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
+    """Positions of all levels behind each other, each level row by row: `(B, N, C)`."""
+    return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2)
+
+
+def split_levels(image: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The inverse of `flatten_levels`, for levels of these shapes."""
+    parts = image.transpose(1, 2).split([level.shape[2] * level.shape[3] for level in like], dim=2)
+    return [part.unflatten(2, level.shape[2:]) for part, level in zip(parts, like, strict=True)]
+
+
+AutoConfig.register(GlipConfig.model_type, GlipConfig)
+AutoModelForZeroShotObjectDetection.register(GlipConfig, GlipModel)

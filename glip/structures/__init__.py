@@ -1,0 +1,1 @@
+"""What flows between the floors: frozen values, validated when they are made."""

@@ -1,0 +1,41 @@
+"""What the network says, before any threshold."""
+
+import itertools
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class GlipOutput(ModelOutput):
+    """Raw predictions of every anchor of every level.
+
+    A anchors of all levels stand behind each other, finest level first, each level row by row.
+
+    Attributes:
+        alignment_logits: `(B, A, L)` float, before the sigmoid: does anchor a show token l?
+        box_deltas: `(B, A, 4)` float, encoded against the anchors (`glip.detection.box_coder`).
+        centerness_logits: `(B, A)` float, before the sigmoid: is the anchor in the middle of its box?
+        level_shapes: `(height, width)` of each level's map.
+        strides: pixels between neighbours on each level's map.
+        image_sizes: `(B, 2)` int64, (height, width) of each image without its padding, in pixels.
+        input_ids: `(B, L)` int64, the caption's tokens.
+        attention_mask: `(B, L)` bool, True on real tokens, CLS and SEP included.
+    """
+
+    # ModelOutput allows one field without a default, and None as the others'; all are always given.
+    alignment_logits: Tensor
+    box_deltas: Tensor = None  # type: ignore[assignment]
+    centerness_logits: Tensor = None  # type: ignore[assignment]
+    level_shapes: tuple[tuple[int, int], ...] = None  # type: ignore[assignment]
+    strides: tuple[int, ...] = None  # type: ignore[assignment]
+    image_sizes: Tensor = None  # type: ignore[assignment]
+    input_ids: Tensor = None  # type: ignore[assignment]
+    attention_mask: Tensor = None  # type: ignore[assignment]
+
+    @property
+    def levels(self) -> list[slice]:
+        """Where each level's anchors stand among all A."""
+        ends = list(itertools.accumulate(height * width for height, width in self.level_shapes))
+        return [slice(start, end) for start, end in itertools.pairwise([0, *ends])]
