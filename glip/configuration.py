@@ -150,3 +150,21 @@ def glip_large() -> GlipConfig:
 def glip_resnet50() -> GlipConfig:
     """GLIP-T's head on a ResNet-50; no published weights."""
     return GlipConfig(backbone={"kind": "resnet"})
+
+
+def glip_nano() -> GlipConfig:
+    """The shipped default: NanoDet-g's trunk, MiniLM's six layers, two narrow blocks."""
+    return GlipConfig(
+        backbone={"kind": "csp"},
+        text={
+            "hidden_size": 384,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 12,
+            "intermediate_size": 1536,
+        },
+        channels=128,
+        num_blocks=2,
+        fusion_dim=256,
+        top_down=False,
+        drop_block=0.0,
+    )

@@ -1,0 +1,1 @@
+"""Files on disk to examples, and examples to training batches."""

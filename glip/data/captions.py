@@ -1,0 +1,93 @@
+"""The caption that an example is trained with (GLIP, section 3.1 and appendix B)."""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from glip.data.examples import Example, GroundedObject
+from glip.structures.prompt import Phrase, Prompt
+from glip.text.prompts import SEPARATOR, clean_class_name, prompt_from_labels
+
+SIDES = {"left": "right", "right": "left"}
+
+
+@dataclass(frozen=True)
+class CaptionRule:
+    """How class lists are drawn.
+
+    Attributes:
+        max_names: most names in a caption; present ones come first.
+        full_share: how often as many absent names as fit are added; else a random number of them.
+    """
+
+    max_names: int = 24
+    full_share: float = 0.3
+
+
+def make_prompt(example: Example, rule: CaptionRule, draw: random.Random) -> tuple[Prompt, list[int]]:
+    """A caption for the example, and which of its phrases each object belongs to.
+
+    A detection example gets its present classes and some absent ones, in random order. A grounding example keeps its
+    sentence; absent names may follow it, so that "not there" is learnt too.
+
+    Returns:
+        The prompt, and for each object of the example the index of its phrase, -1 where the caption does not name it.
+    """
+    if example.caption is None:
+        return _class_list(example, rule, draw)
+    return _sentence(example, draw, rule)
+
+
+def swap_sides(example: Example) -> Example:
+    """The example's words for its mirror image: "left" and "right" change places, spans follow."""
+    if example.caption is None or not re.search(r"\b(left|right)\b", example.caption, re.IGNORECASE):
+        return example
+    places = {match.start(): match for match in re.finditer(r"\b(left|right)\b", example.caption, re.IGNORECASE)}
+    caption, moved, position = "", [0] * (len(example.caption) + 1), 0
+    while position < len(example.caption):
+        if position in places:
+            word = places[position].group()
+            swapped = SIDES[word.lower()]
+            swapped = swapped.capitalize() if word[0].isupper() else swapped
+            for offset in range(len(word)):
+                moved[position + offset] = len(caption) + (0 if offset == 0 else min(offset, len(swapped) - 1))
+            caption += swapped
+            position += len(word)
+        else:
+            moved[position] = len(caption)
+            caption += example.caption[position]
+            position += 1
+        moved[position] = len(caption)
+    objects = tuple(
+        replace(thing, spans=tuple((moved[start], moved[end]) for start, end in thing.spans))
+        for thing in example.objects
+    )
+    return replace(example, caption=caption, objects=objects)
+
+
+def _class_list(example: Example, rule: CaptionRule, draw: random.Random) -> tuple[Prompt, list[int]]:
+    present = sorted({thing.name for thing in example.objects})
+    draw.shuffle(present)
+    present = present[: rule.max_names]
+    room = rule.max_names - len(present)
+    wanted = room if draw.random() < rule.full_share else draw.randint(0 if present else 1, max(room, 1))
+    names = present + draw.sample(example.absent, min(wanted, len(example.absent)))
+    draw.shuffle(names)
+    names = names or ["object"]
+    places = {name: index for index, name in enumerate(names)}
+    return prompt_from_labels(names), [places.get(thing.name, -1) for thing in example.objects]
+
+
+def _sentence(example: Example, draw: random.Random, rule: CaptionRule) -> tuple[Prompt, list[int]]:
+    caption = example.caption or ""
+    extra = draw.sample(example.absent, min(draw.randint(0, rule.max_names // 3), len(example.absent)))
+    for name in extra:
+        caption += SEPARATOR + clean_class_name(name)
+    keys = list(dict.fromkeys(thing.spans for thing in example.objects))
+    phrases = tuple(Phrase(_name_of(example.objects, spans), spans, label) for label, spans in enumerate(keys))
+    return Prompt(caption, phrases), [keys.index(thing.spans) for thing in example.objects]
+
+
+def _name_of(objects: Sequence[GroundedObject], spans: tuple[tuple[int, int], ...]) -> str:
+    return next(thing.name for thing in objects if thing.spans == spans)

@@ -1,0 +1,164 @@
+"""Examples to batches of tensors."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from transformers import PreTrainedTokenizerBase
+
+from glip.data.captions import CaptionRule, make_prompt
+from glip.data.examples import Example
+from glip.data.transforms import AugmentationRule, augment
+from glip.images import read_image
+from glip.processing import GlipImageProcessor
+from glip.structures.boxes import clip_boxes, scale_boxes
+from glip.structures.prompt import Prompt
+from glip.structures.targets import Targets
+from glip.text.tokens import tokenize_prompts
+
+MIN_SIDE = 2.0  # pixels of the network's image; a smaller box teaches nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One training picture, ready to be padded into a batch.
+
+    Attributes:
+        pixel_values: `(3, H, W)` normalised RGB.
+        boxes: `(N, 4)` xyxy pixels of it.
+        phrase_of_box: `(N,)` int64, index into the prompt's phrases.
+        prompt: its caption.
+    """
+
+    pixel_values: Tensor
+    boxes: Tensor
+    phrase_of_box: Tensor
+    prompt: Prompt
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one training step reads.
+
+    Attributes:
+        pixel_values: `(B, 3, H, W)` normalised RGB, padded on the right and bottom.
+        image_sizes: `(B, 2)` (height, width) without padding.
+        input_ids: `(B, L)` int64.
+        attention_mask: `(B, L)` bool, True on real tokens.
+        targets: one for each image.
+    """
+
+    pixel_values: Tensor
+    image_sizes: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    targets: tuple[Targets, ...]
+
+
+Draw = tuple[int, int, int]
+"""(index of the example, short side in pixels, seed): all chance of a sample, so that a run can be resumed."""
+
+
+class GroundingDataset(Dataset[Sample]):
+    """Examples, augmented and captioned anew each time.
+
+    Args:
+        examples: what to train on.
+        image_processor: how pixels are normalised.
+        captions: how captions are drawn.
+        augmentation: what may happen to pictures.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        *,
+        image_processor: GlipImageProcessor,
+        captions: CaptionRule,
+        augmentation: AugmentationRule,
+    ) -> None:
+        self.examples = list(examples)
+        self.image_processor = image_processor
+        self.captions = captions
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self.examples)
+
+    def __getitem__(self, key: Draw) -> Sample:  # type: ignore[override]  # a sampler gives more than an index
+        """Read, change and caption one example."""
+        index, short_side, seed = key
+        draw = random.Random(seed)
+        example = self.examples[index]
+        pixels = np.asarray(read_image(example.image))
+        pixels, example = augment(pixels, example, self.augmentation, draw)
+        prompt, phrases = make_prompt(example, self.captions, draw)
+        values = self.image_processor.normalize_array(
+            pixels, short_side=short_side, max_side=self.augmentation.max_side
+        )
+        size = (values.shape[1], values.shape[2])
+        boxes = torch.tensor([thing.box for thing in example.objects], dtype=torch.float32).view(-1, 4)
+        boxes = clip_boxes(scale_boxes(boxes, pixels.shape[:2], size), size)
+        phrase_of_box = torch.tensor(phrases, dtype=torch.int64)
+        kept = (phrase_of_box >= 0) & ((boxes[:, 2:] - boxes[:, :2]).min(dim=1).values >= MIN_SIDE)
+        return Sample(values, boxes[kept], phrase_of_box[kept], prompt)
+
+
+class BatchSampler(Sampler[list[Draw]]):
+    """Endless batches by weighted draw, each with one short side; batch number n is the same in every run.
+
+    Args:
+        weights: how often each example is drawn, relative to the others.
+        batch_size: examples a batch.
+        short_sides: one is drawn for each batch.
+        seed: of all chance.
+        start: number of the first batch; a resumed run goes on where it stopped.
+    """
+
+    def __init__(
+        self, weights: Sequence[float], *, batch_size: int, short_sides: Sequence[int], seed: int, start: int = 0
+    ) -> None:
+        self.cumulative = np.cumsum(np.asarray(weights, dtype=np.float64))
+        self.batch_size = batch_size
+        self.short_sides = short_sides
+        self.seed = seed
+        self.start = start
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """Batches from number `start` on."""
+        number = self.start
+        while True:
+            draw = np.random.default_rng([self.seed, number])
+            side = int(draw.choice(self.short_sides))
+            picks = np.searchsorted(self.cumulative, draw.random(self.batch_size) * self.cumulative[-1])
+            seeds = draw.integers(2**31, size=self.batch_size)
+            yield [(int(pick), side, int(seed)) for pick, seed in zip(picks, seeds, strict=True)]
+            number += 1
+
+
+class Collate:
+    """Samples to a batch.
+
+    Args:
+        tokenizer: a fast BERT tokenizer.
+        image_processor: how pictures are padded.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_processor: GlipImageProcessor) -> None:
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        """Pad pictures and captions to the largest."""
+        words = tokenize_prompts([sample.prompt for sample in samples], self.tokenizer, truncate=True)
+        pixel_values, image_sizes = self.image_processor.pad_batch([sample.pixel_values for sample in samples])
+        targets = tuple(
+            Targets(sample.boxes, token_map[sample.phrase_of_box], sample.phrase_of_box)
+            for sample, token_map in zip(samples, words.token_maps, strict=True)
+        )
+        return Batch(pixel_values, image_sizes, words.input_ids, words.attention_mask, targets)

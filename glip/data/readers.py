@@ -1,0 +1,151 @@
+"""Annotation files to examples. A broken file ends in one sentence that names the file, the record and the field."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from glip.data.examples import Example, GroundedObject
+from glip.errors import DataError, FileError
+from glip.structures.prompt import Span
+
+Record = dict[str, Any]
+BACKGROUND_ID = 0
+
+
+def read_detection_json(path: str | Path, *, images: str | Path | None = None) -> list[Example]:
+    """A COCO detection file.
+
+    Crowd regions and boxes without area are left out. `absent` is every category that an image has no box of, or the
+    categories in its `neg_category_ids` where the file says so (LVIS's federated annotation).
+
+    Args:
+        path: the JSON file.
+        images: folder that `file_name` is relative to; None for the file's own.
+
+    Raises:
+        FileError: the file does not exist.
+        DataError: the file is not such JSON.
+    """
+    content = _read_json(Path(path))
+    names = {
+        _field(path, category, "categories", "id"): str(_field(path, category, "categories", "name"))
+        for category in _section(path, content, "categories")
+        if category.get("id") != BACKGROUND_ID
+    }
+    by_image = _annotations_by_image(path, content)
+    examples = []
+    for record in _section(path, content, "images"):
+        annotations = by_image[_field(path, record, "images", "id")]
+        for annotation in annotations:
+            if annotation.get("category_id") not in names:
+                raise DataError(
+                    f"{path}: annotation {annotation.get('id')}: category_id {annotation.get('category_id')!r} is not "
+                    "in categories; add it there"
+                )
+        objects = tuple(
+            GroundedObject(box, names[annotation["category_id"]])
+            for annotation in annotations
+            if not annotation.get("iscrowd") and (box := _box(path, annotation)) is not None
+        )
+        present = {annotation["category_id"] for annotation in annotations}
+        absent = record.get("neg_category_ids", names.keys())
+        examples.append(
+            Example(
+                **_image_fields(path, record, images),
+                objects=objects,
+                absent=tuple(names[category] for category in absent if category in names and category not in present),
+            )
+        )
+    return examples
+
+
+def read_grounding_json(path: str | Path, *, images: str | Path | None = None) -> list[Example]:
+    """An MDETR grounding file (Flickr30k, mixed, referring): each caption is an image record of its own.
+
+    Args:
+        path: the JSON file.
+        images: folder that `file_name` is relative to; None for the file's own.
+
+    Raises:
+        FileError: the file does not exist.
+        DataError: the file is not such JSON.
+    """
+    content = _read_json(Path(path))
+    by_image = _annotations_by_image(path, content)
+    examples = []
+    for record in _section(path, content, "images"):
+        caption = str(_field(path, record, "images", "caption"))
+        objects = []
+        for annotation in by_image[_field(path, record, "images", "id")]:
+            box = _box(path, annotation)
+            spans = _spans(path, annotation, caption)
+            if box is not None:
+                name = " ".join(caption[start:end] for start, end in spans)
+                objects.append(GroundedObject(box, name, spans))
+        examples.append(
+            Example(**_image_fields(path, record, images), objects=tuple(objects), caption=caption)
+        )
+    return examples
+
+
+def _read_json(path: Path) -> Record:
+    if not path.is_file():
+        raise FileError(f"{path}: no such annotation file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error}); is the file cut short?") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object with 'images' and 'annotations', got a {type(content).__name__}")
+    return content
+
+
+def _section(path: str | Path, content: Record, name: str) -> list[Record]:
+    section = content.get(name)
+    if not isinstance(section, list) or not all(isinstance(record, dict) for record in section):
+        raise DataError(f"{path}: {name!r} must be a list of objects, got {type(section).__name__}")
+    return section
+
+
+def _field(path: str | Path, record: Record, section: str, name: str) -> Any:
+    if name not in record:
+        raise DataError(f"{path}: {section} record {record.get('id', record)}: field {name!r} is missing")
+    return record[name]
+
+
+def _annotations_by_image(path: str | Path, content: Record) -> dict[Any, list[Record]]:
+    known = {_field(path, record, "images", "id") for record in _section(path, content, "images")}
+    by_image: dict[Any, list[Record]] = defaultdict(list)
+    for annotation in _section(path, content, "annotations"):
+        image = _field(path, annotation, "annotations", "image_id")
+        if image not in known:
+            raise DataError(f"{path}: annotation {annotation.get('id')}: image_id {image!r} is not in images")
+        by_image[image].append(annotation)
+    return by_image
+
+
+def _image_fields(path: str | Path, record: Record, images: str | Path | None) -> Record:
+    folder = Path(images) if images is not None else Path(path).parent
+    size = int(_field(path, record, "images", "height")), int(_field(path, record, "images", "width"))
+    return {"image": folder / str(_field(path, record, "images", "file_name")), "size": size}
+
+
+def _box(path: str | Path, annotation: Record) -> tuple[float, float, float, float] | None:
+    """xyxy of an annotation's xywh; None for one without area."""
+    bbox = _field(path, annotation, "annotations", "bbox")
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(number, int | float) for number in bbox):
+        raise DataError(f"{path}: annotation {annotation.get('id')}: bbox must be [x, y, width, height], got {bbox!r}")
+    x, y, width, height = (float(number) for number in bbox)
+    return (x, y, x + width, y + height) if width > 0 and height > 0 else None
+
+
+def _spans(path: str | Path, annotation: Record, caption: str) -> tuple[Span, ...]:
+    given = annotation.get("tokens_positive", annotation.get("tokens"))
+    pairs = [tuple(span) for span in given] if isinstance(given, list) else []
+    if not pairs or any(len(pair) != 2 or not 0 <= pair[0] < pair[1] <= len(caption) for pair in pairs):
+        raise DataError(
+            f"{path}: annotation {annotation.get('id')}: tokens_positive must be [start, end) spans of the caption "
+            f"({len(caption)} characters), got {given!r}"
+        )
+    return tuple((int(start), int(end)) for start, end in pairs)

@@ -1,0 +1,125 @@
+"""A training experiment as a typed value; the YAML file is only what differs.
+
+Unknown names and wrong types are refused by their full path.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from glip.data.captions import CaptionRule
+from glip.data.transforms import AugmentationRule
+from glip.detection.losses import LossWeights
+from glip.errors import ConfigError, FileError
+
+
+class SourceConfig(BaseModel, frozen=True, extra="forbid"):
+    """One annotation file.
+
+    Attributes:
+        annotations: COCO detection JSON, or MDETR grounding JSON.
+        images: folder that the file's names are relative to; None for the annotation file's own.
+        kind: which of the two.
+        weight: share of this source in the mixture, relative to the others.
+    """
+
+    annotations: Path
+    images: Path | None = None
+    kind: Literal["detection", "grounding"]
+    weight: PositiveFloat = 1.0
+
+
+class OptimizerConfig(BaseModel, frozen=True, extra="forbid"):
+    """AdamW with a linear warm-up and a cosine to a tenth; gradients are clipped by their global norm.
+
+    Attributes:
+        learning_rate: of the head.
+        backbone_factor: the backbone's share of it.
+        weight_decay: on matrices and kernels, not on biases and norms.
+        warmup_steps: until the full rate.
+        clip_norm: most global L2 norm of a step's gradients.
+    """
+
+    learning_rate: PositiveFloat = 1e-4
+    backbone_factor: NonNegativeFloat = 0.1
+    weight_decay: NonNegativeFloat = 1e-4
+    warmup_steps: PositiveInt = 100
+    clip_norm: PositiveFloat = 1.0
+
+
+class TrainConfig(BaseModel, frozen=True, extra="forbid"):
+    """A whole experiment.
+
+    Attributes:
+        start: folder of the model that training starts from.
+        output: folder for checkpoints, log and the trained model; an interrupted run there goes on.
+        sources: the mixture.
+        frozen: modules that are not trained, by name.
+        steps: optimiser steps in all.
+        batch_size: pictures a step.
+        ema_decay: of the averaged weights that are exported.
+        seed: of all chance.
+        workers: processes that read pictures.
+        save_every: steps between checkpoints.
+        log_every: steps between lines of the log.
+    """
+
+    start: Path
+    output: Path
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    captions: CaptionRule = CaptionRule()
+    augmentation: AugmentationRule = AugmentationRule()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    losses: LossWeights = LossWeights()
+    frozen: tuple[str, ...] = ("text_encoder",)
+    steps: PositiveInt
+    batch_size: PositiveInt = 8
+    ema_decay: NonNegativeFloat = 0.998
+    seed: int = 0
+    workers: int = 1
+    save_every: PositiveInt = 100
+    log_every: PositiveInt = 10
+
+
+def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
+    """Read an experiment.
+
+    Args:
+        path: a YAML file.
+        overrides: `key=value` or `group.key=value`, values in YAML's notation.
+
+    Raises:
+        FileError: there is no such file.
+        ConfigError: a name is unknown or a value impossible; the message names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"{path}: no such config file")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected names and values, got a {type(content).__name__}")
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return TrainConfig(**content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {place}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    name, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"an override must be key=value, got {override!r}")
+    *groups, last = name.split(".")
+    for group in groups:
+        content = content.setdefault(group, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"override {override!r}: {group!r} is no group of settings")
+    content[last] = yaml.safe_load(value)

@@ -1,0 +1,120 @@
+"""Anything that is a picture, as an upright RGB `PIL.Image`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from glip.errors import FileError, ImageError
+
+ImageInput = str | Path | Image.Image | npt.NDArray[Any] | torch.Tensor
+"""A path, a PIL image, an array `(H, W[, 1 | 3 | 4])`, or a tensor `([1 | 3 | 4,] H, W)`; uint8, or float in [0, 1]."""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+
+
+def read_image(image: ImageInput) -> Image.Image:
+    """Read a picture: EXIF rotation applied; grey, palette, 16-bit and transparent ones become RGB.
+
+    Transparent pixels show white. 16-bit values are divided by 257; a float picture must be in [0, 1].
+
+    Raises:
+        FileError: the path does not exist.
+        ImageError: the input is not a picture, is empty, or is cut short.
+    """
+    if isinstance(image, str | Path):
+        return _read_file(Path(image))
+    if isinstance(image, Image.Image):
+        return _to_rgb(image)
+    if isinstance(image, torch.Tensor):
+        return _from_array(_channels_last(image.detach().cpu().numpy()), what="tensor ([3,] H, W)")
+    if isinstance(image, np.ndarray):
+        return _from_array(image, what="array (H, W[, 3])")
+    raise ImageError(f"an image must be a path, PIL image, array or tensor, got {type(image).__name__}")
+
+
+def list_images(path: str | Path) -> list[Path]:
+    """The picture files of a folder, sorted by name; a file is a list of itself.
+
+    Raises:
+        FileError: there is no such path, or no picture in the folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not found:
+            raise FileError(f"{path}: no pictures in this folder; looked for {', '.join(sorted(SUFFIXES))}")
+        return found
+    if not path.exists():
+        raise FileError(f"{path}: no such file or folder")
+    return [path]
+
+
+def _read_file(path: Path) -> Image.Image:
+    if not path.exists():
+        raise FileError(f"{path}: no such image file")
+    if path.is_dir():
+        raise FileError(f"{path}: is a folder, not an image file; give the files in it")
+    try:
+        with Image.open(path) as opened:
+            return _to_rgb(opened)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not an image that Pillow can read; convert it to JPEG or PNG") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: the image cannot be decoded ({error}); is the file cut short?") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if 0 in image.size:
+        raise ImageError(f"an image needs at least one pixel, got {image.size[0]} x {image.size[1]}")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in _WIDE_MODES:
+        upright = _from_wide(np.asarray(upright))
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        layer = upright.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        upright = Image.alpha_composite(white, layer)
+    return upright.convert("RGB")
+
+
+def _from_wide(values: npt.NDArray[Any]) -> Image.Image:
+    """A 16-bit or float grey picture as 8 bits."""
+    if np.issubdtype(values.dtype, np.floating):
+        return Image.fromarray(_float_to_bytes(values))
+    scale = 257 if values.max(initial=0) > 255 else 1  # 65535 / 255
+    return Image.fromarray((values // scale).clip(0, 255).astype(np.uint8))
+
+
+def _from_array(values: npt.NDArray[Any], *, what: str) -> Image.Image:
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
+        raise ImageError(f"an image must be an {what}, got shape {values.shape}")
+    if values.size == 0:
+        raise ImageError(f"an image needs at least one pixel, got shape {values.shape}")
+    if np.issubdtype(values.dtype, np.floating):
+        values = _float_to_bytes(values)
+    elif values.dtype == np.uint16:
+        values = (values // 257).astype(np.uint8)
+    elif values.dtype == np.bool_:
+        values = values.astype(np.uint8) * 255
+    elif values.dtype != np.uint8:
+        if values.min() < 0 or values.max() > 255:
+            raise ImageError(f"an integer image must be in [0, 255], got {values.min()} to {values.max()}")
+        values = values.astype(np.uint8)
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(values)))
+
+
+def _channels_last(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.moveaxis(values, 0, -1) if values.ndim == 3 else values
+
+
+def _float_to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):  # also refuses NaN
+        raise ImageError(f"a float image must be in [0, 1], got {low:g} to {high:g}; divide by 255, or give uint8")
+    return np.round(values * 255).astype(np.uint8)

@@ -1,0 +1,184 @@
+"""Write glip-nano's training sets that do not lie ready: composed scenes, and pseudo boxes of unlabelled photos.
+
+    python tools/make_nano_data.py --photos ../shared/data --nanodet NANODET.json --cutouts ASSETS --output runs/nano_data
+
+ASSETS holds `stamps/index.json` and `emoji/index.json` (records with `file`, `name`, `bbox` of the opaque part) and
+`backgrounds/index.json` (`file`, `kind`); docs/explain/default_model.md says which packages they come from.
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from glip.configuration import glip_nano
+from glip.data.compose import CutOut, compose_scene, describe_scene
+from glip.detection.nms import suppress
+from glip.errors import FileError
+from glip.images import read_image
+from glip.models.backbones import build_backbone
+from glip.processing import GlipImageProcessor
+from glip.structures.boxes import clip_boxes, scale_boxes
+from glip.weights.nanodet import decode_nanodet, read_nanodet
+
+STRIDES = (8, 16, 32)
+SURE, POSSIBLE = 0.4, 0.08  # teacher scores: above the first a box is kept, below the second a class is absent
+UNLABELLED = ("imagenet_samples_nobox", "caltech101_nobox")
+Record = dict[str, Any]
+
+
+class Teacher:
+    """NanoDet-g as a plain detector of COCO's 80 classes."""
+
+    def __init__(self, path: Path) -> None:
+        state, self.outputs = read_nanodet(path)
+        self.backbone = build_backbone(glip_nano().backbone).eval()
+        self.backbone.load_state_dict(state)
+        self.processor = GlipImageProcessor(short_side=352, max_side=640)
+
+    @torch.inference_mode()
+    def __call__(self, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes `(N, 4)` xyxy pixels of the picture and scores `(N, 80)`, after class-agnostic NMS, best first."""
+        image = read_image(path)
+        features = self.processor(image)
+        size = tuple(features["image_sizes"][0].tolist())
+        boxes, scores = [], []
+        maps = self.backbone(features["pixel_values"])
+        for level, (weight, bias), stride in zip(maps, self.outputs, STRIDES, strict=True):
+            found = decode_nanodet(F.conv2d(level, weight[:, :, None, None], bias), stride)
+            boxes.append(found[0][0])
+            scores.append(found[1][0])
+        all_boxes, all_scores = torch.cat(boxes), torch.cat(scores)
+        best = all_scores.amax(dim=1)
+        kept = (best > POSSIBLE / 2).nonzero()[:, 0]
+        kept = kept[suppress(all_boxes[kept], best[kept], kept * 0, threshold=0.6, class_agnostic=True)]
+        inside = clip_boxes(all_boxes[kept], size)
+        return scale_boxes(inside, size, (image.height, image.width)), all_scores[kept]
+
+
+def pseudo_label(folder: Path, teacher: Teacher, coco_names: list[str], draw: random.Random) -> Record:
+    """COCO detection JSON of photos that only have a label: the label on the best box, and what the teacher is sure of."""
+    source = json.loads((folder / "train.json").read_text())
+    labels = sorted({record["image_label"].replace("_", " ").lower() for record in source["images"]})
+    names = list(dict.fromkeys([*coco_names, *labels]))
+    ids = {name: index + 1 for index, name in enumerate(names)}
+    images, annotations = [], []
+    for record in source["images"]:
+        boxes, scores = teacher(folder / record["file_name"])
+        label = record["image_label"].replace("_", " ").lower()
+        chosen = [(label, _main_box(boxes, scores, record))]
+        best, kind = scores.max(dim=1) if len(scores) else (torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+        for box, score, index in zip(boxes, best, kind.tolist(), strict=True):
+            if score > SURE and coco_names[index] != label:
+                chosen.append((coco_names[index], box.tolist()))
+        possible = {coco_names[i] for i in range(80) if len(scores) and scores[:, i].max() > POSSIBLE} | {label}
+        absent = [ids[name] for name in draw.sample(names, 60) if name not in possible]
+        images.append({**record, "file_name": str((folder / record["file_name"]).resolve()), "neg_category_ids": absent})
+        for name, (x1, y1, x2, y2) in chosen:
+            bbox = [x1, y1, x2 - x1, y2 - y1]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": record["id"], "category_id": ids[name], "bbox": bbox}
+            )
+    return {"images": images, "annotations": annotations, "categories": _categories(names)}
+
+
+def _main_box(boxes: torch.Tensor, scores: torch.Tensor, record: Record) -> list[float]:
+    """The box of the picture's subject: likely a thing, large and central; most of the picture where none is."""
+    width, height = record["width"], record["height"]
+    whole = [0.04 * width, 0.04 * height, 0.96 * width, 0.96 * height]
+    if not len(boxes):
+        return whole
+    sides = boxes[:, 2:] - boxes[:, :2]
+    area = sides.prod(dim=1) / (width * height)
+    offset = ((boxes[:, :2] + boxes[:, 2:]) / 2 / torch.tensor([width, height]) - 0.5).norm(dim=1)
+    worth = scores.amax(dim=1) * area.clamp(max=0.6).sqrt() * (1 - offset)
+    best = int(worth.argmax())
+    if scores[best].max() < 0.15 or area[best] < 0.03:
+        return whole
+    result: list[float] = boxes[best].tolist()
+    return result
+
+
+def compose(cutout_folder: Path, output: Path, count: int, seed: int) -> tuple[Record, Record]:
+    """Render scenes; detection JSON of their names and grounding JSON of their sentences."""
+    cutouts = [
+        CutOut(cutout_folder / kind / record["file"], record["name"], tuple(record["bbox"]))
+        for kind in ("stamps", "emoji")
+        for record in json.loads((cutout_folder / kind / "index.json").read_text())
+        if max(record["bbox"][2] - record["bbox"][0], record["bbox"][3] - record["bbox"][1]) >= 64
+    ]
+    backgrounds = [
+        cutout_folder / "backgrounds" / record["file"]
+        for record in json.loads((cutout_folder / "backgrounds" / "index.json").read_text())
+        if record["kind"] == "scene"
+    ]
+    names = sorted({cutout.name for cutout in cutouts})
+    ids = {name: index + 1 for index, name in enumerate(names)}
+    images, boxes, captions, phrases = [], [], [], []
+    for index in range(count):
+        scene = compose_scene(cutouts, backgrounds, seed + index)
+        draw = random.Random(seed + index)
+        file = output / f"{index:06d}.jpg"
+        scene.image.save(file, quality=90)
+        size = {"file_name": str(file.resolve()), "width": scene.image.width, "height": scene.image.height}
+        present = {thing.name for thing in scene.things}
+        absent = [ids[name] for name in draw.sample(names, 50) if not _related(name, present)]
+        images.append({"id": index, **size, "neg_category_ids": absent})
+        boxes += [{"image_id": index, "category_id": ids[thing.name], "bbox": _xywh(thing.box)} for thing in scene.things]
+        for sentence in describe_scene(scene, draw):
+            captions.append({"id": len(captions), **size, "caption": sentence.caption})
+            phrases += [
+                {"image_id": len(captions) - 1, "bbox": _xywh(thing.box), "tokens_positive": list(thing.spans)}
+                for thing in sentence.objects
+            ]
+    detection = {"images": images, "annotations": boxes, "categories": _categories(names)}
+    return detection, {"images": captions, "annotations": phrases, "categories": []}
+
+
+def _related(name: str, present: set[str]) -> bool:
+    """Whether two names share a word, so that one cannot be said to be absent."""
+    words = set(name.split())
+    return any(words & set(other.split()) for other in present)
+
+
+def _xywh(box: tuple[float, float, float, float]) -> list[float]:
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def _categories(names: list[str]) -> list[Record]:
+    return [{"id": index + 1, "name": name} for index, name in enumerate(names)]
+
+
+def main() -> None:
+    """Write everything into the output folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, help="folder with the data sets of ../shared/data")
+    parser.add_argument("--nanodet", type=Path, required=True, help="nanodet.json, with nanodet.bin beside it")
+    parser.add_argument("--cutouts", type=Path, required=True, help="folder with stamps, emoji and backgrounds")
+    parser.add_argument("--output", type=Path, required=True, help="a new folder")
+    parser.add_argument("--scenes", type=int, default=3000, help="how many scenes to compose")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.output.exists():
+        raise FileError(f"{arguments.output}: exists already; give a new folder")
+    (arguments.output / "scenes").mkdir(parents=True)
+    coco = json.loads((arguments.photos / "coco_train128" / "train.json").read_text())
+    coco_names = [category["name"] for category in sorted(coco["categories"], key=lambda category: category["id"])]
+    teacher = Teacher(arguments.nanodet)
+    draw = random.Random(arguments.seed)
+    for name in UNLABELLED:
+        record = pseudo_label(arguments.photos / name, teacher, coco_names, draw)
+        (arguments.output / f"{name}.json").write_text(json.dumps(record))
+    detection, grounding = compose(
+        arguments.cutouts, arguments.output / "scenes", arguments.scenes, 1_000_000 * (arguments.seed + 1)
+    )
+    (arguments.output / "scenes_detection.json").write_text(json.dumps(detection))
+    (arguments.output / "scenes_grounding.json").write_text(json.dumps(grounding))
+
+
+if __name__ == "__main__":
+    main()

