@@ -165,6 +165,8 @@ def glip_nano() -> GlipConfig:
         channels=128,
         num_blocks=2,
         fusion_dim=256,
+        fusion_heads=4,
+        fusion_dropout=0.0,
         top_down=False,
         drop_block=0.0,
     )

@@ -60,7 +60,9 @@ class GlipImageProcessor(BaseImageProcessor):
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
 
-    def __call__(self, images: ImageInput | Sequence[ImageInput], **_: Any) -> BatchFeature:
+    def __call__(  # type: ignore[override]  # more kinds of picture than the base class, fewer options
+        self, images: ImageInput | Sequence[ImageInput], **_: Any
+    ) -> BatchFeature:
         """Turn pictures into a batch.
 
         Args:
@@ -242,9 +244,7 @@ def _prompts_of_text(text: str | Sequence[str] | Sequence[Sequence[str]], count:
         return [_prompt_of_one(text)] * count
     if not text:
         raise PromptError("text must be labels or a caption, got an empty list")
-    if any(not isinstance(part, str) for part in text):
-        prompts = [_prompt_of_one(part) for part in text]
-    elif all("." in part for part in text):
+    if any(not isinstance(part, str) or FULL_STOP in part for part in text):
         prompts = [_prompt_of_one(part) for part in text]
     else:
         prompts = [prompt_from_labels(cast(Sequence[str], text))] * count

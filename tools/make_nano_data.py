@@ -1,6 +1,7 @@
 """Write glip-nano's training sets that do not lie ready: composed scenes, and pseudo boxes of unlabelled photos.
 
-    python tools/make_nano_data.py --photos ../shared/data --nanodet NANODET.json --cutouts ASSETS --output runs/nano_data
+    python tools/make_nano_data.py --photos ../shared/data --nanodet NANODET.json --cutouts ASSETS \
+        --output runs/nano_data
 
 ASSETS holds `stamps/index.json` and `emoji/index.json` (records with `file`, `name`, `bbox` of the opaque part) and
 `backgrounds/index.json` (`file`, `kind`); docs/explain/default_model.md says which packages they come from.
@@ -23,6 +24,7 @@ from glip.images import read_image
 from glip.models.backbones import build_backbone
 from glip.processing import GlipImageProcessor
 from glip.structures.boxes import clip_boxes, scale_boxes
+from glip.text.noun_phrases import find_noun_phrases
 from glip.weights.nanodet import decode_nanodet, read_nanodet
 
 STRIDES = (8, 16, 32)
@@ -61,7 +63,7 @@ class Teacher:
 
 
 def pseudo_label(folder: Path, teacher: Teacher, coco_names: list[str], draw: random.Random) -> Record:
-    """COCO detection JSON of photos that only have a label: the label on the best box, and what the teacher is sure of."""
+    """COCO detection JSON of photos that only have a label: it names the best box; sure finds are added."""
     source = json.loads((folder / "train.json").read_text())
     labels = sorted({record["image_label"].replace("_", " ").lower() for record in source["images"]})
     names = list(dict.fromkeys([*coco_names, *labels]))
@@ -77,13 +79,30 @@ def pseudo_label(folder: Path, teacher: Teacher, coco_names: list[str], draw: ra
                 chosen.append((coco_names[index], box.tolist()))
         possible = {coco_names[i] for i in range(80) if len(scores) and scores[:, i].max() > POSSIBLE} | {label}
         absent = [ids[name] for name in draw.sample(names, 60) if name not in possible]
-        images.append({**record, "file_name": str((folder / record["file_name"]).resolve()), "neg_category_ids": absent})
+        images.append(
+            {**record, "file_name": str((folder / record["file_name"]).resolve()), "neg_category_ids": absent}
+        )
         for name, (x1, y1, x2, y2) in chosen:
             bbox = [x1, y1, x2 - x1, y2 - y1]
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": record["id"], "category_id": ids[name], "bbox": bbox}
             )
     return {"images": images, "annotations": annotations, "categories": _categories(names)}
+
+
+def whole_phrases(folder: Path) -> Record:
+    """The weakly linked captions with each linked word widened to its noun phrase: "woman" to "a young woman"."""
+    content: Record = json.loads((folder / "grounding_train.json").read_text())
+    captions = {record["id"]: record["caption"] for record in content["images"]}
+    for record in content["images"]:
+        record["file_name"] = str((folder / record["file_name"]).resolve())
+    for annotation in content["annotations"]:
+        phrases = find_noun_phrases(captions[annotation["image_id"]])
+        annotation["tokens_positive"] = [
+            next((phrase for phrase in phrases if phrase[0] <= start and end <= phrase[1]), (start, end))
+            for start, end in annotation["tokens_positive"]
+        ]
+    return content
 
 
 def _main_box(boxes: torch.Tensor, scores: torch.Tensor, record: Record) -> list[float]:
@@ -128,7 +147,9 @@ def compose(cutout_folder: Path, output: Path, count: int, seed: int) -> tuple[R
         present = {thing.name for thing in scene.things}
         absent = [ids[name] for name in draw.sample(names, 50) if not _related(name, present)]
         images.append({"id": index, **size, "neg_category_ids": absent})
-        boxes += [{"image_id": index, "category_id": ids[thing.name], "bbox": _xywh(thing.box)} for thing in scene.things]
+        boxes += [
+            {"image_id": index, "category_id": ids[thing.name], "bbox": _xywh(thing.box)} for thing in scene.things
+        ]
         for sentence in describe_scene(scene, draw):
             captions.append({"id": len(captions), **size, "caption": sentence.caption})
             phrases += [
@@ -173,6 +194,8 @@ def main() -> None:
     for name in UNLABELLED:
         record = pseudo_label(arguments.photos / name, teacher, coco_names, draw)
         (arguments.output / f"{name}.json").write_text(json.dumps(record))
+    captions = whole_phrases(arguments.photos / "coco_mini_captions")
+    (arguments.output / "coco_captions.json").write_text(json.dumps(captions))
     detection, grounding = compose(
         arguments.cutouts, arguments.output / "scenes", arguments.scenes, 1_000_000 * (arguments.seed + 1)
     )

@@ -93,7 +93,11 @@ class Fit:
 
 @torch.no_grad()
 def fit_head(
-    model: GlipModel, processor: GlipProcessor, outputs: list[tuple[Tensor, Tensor]], examples: list[Example], names: list[str]
+    model: GlipModel,
+    processor: GlipProcessor,
+    outputs: list[tuple[Tensor, Tensor]],
+    examples: list[Example],
+    names: list[str],
 ) -> None:
     """Fit boxes, centerness and alignment to NanoDet-g's classifier and to real boxes."""
     channels = model.config.channels
@@ -142,7 +146,9 @@ def _add_boxes(
     centres.add(image[positive], inside.clamp(0.05, 0.95).logit()[:, None])
 
 
-def _write(model: GlipModel, classes: Fit, boxes: Fit, centres: Fit, words: list[tuple[Tensor, list[int | None]]]) -> None:
+def _write(
+    model: GlipModel, classes: Fit, boxes: Fit, centres: Fit, words: list[tuple[Tensor, list[int | None]]]
+) -> None:
     """Solve, and put the solutions into the head."""
     head = model.head
     head.box.weight[:], head.box.bias[:] = boxes.solve()
@@ -179,7 +185,11 @@ def main() -> None:
     model.backbone.load_state_dict(trunk)
     words = load_file(arguments.minilm / "model.safetensors")
     model.text_encoder.bert.load_state_dict(
-        {name: tensor for name, tensor in words.items() if not name.startswith("pooler.") and "position_ids" not in name}
+        {
+            name: tensor
+            for name, tensor in words.items()
+            if not name.startswith("pooler.") and "position_ids" not in name
+        }
     )
     tokenizer = BertTokenizerFast(vocab=str(arguments.minilm / "vocab.txt"), model_max_length=512)
     processor = GlipProcessor(GlipImageProcessor(short_side=352, max_side=640), tokenizer)

@@ -19,10 +19,12 @@ class CaptionRule:
     Attributes:
         max_names: most names in a caption; present ones come first.
         full_share: how often as many absent names as fit are added; else a random number of them.
+        article_share: how often the names of a list get "a" or "an" in front, as phrases in sentences have.
     """
 
     max_names: int = 24
     full_share: float = 0.3
+    article_share: float = 0.3
 
 
 def make_prompt(example: Example, rule: CaptionRule, draw: random.Random) -> tuple[Prompt, list[int]]:
@@ -76,7 +78,13 @@ def _class_list(example: Example, rule: CaptionRule, draw: random.Random) -> tup
     draw.shuffle(names)
     names = names or ["object"]
     places = {name: index for index, name in enumerate(names)}
-    return prompt_from_labels(names), [places.get(thing.name, -1) for thing in example.objects]
+    written = [with_article(name) for name in names] if draw.random() < rule.article_share else names
+    return prompt_from_labels(written), [places.get(thing.name, -1) for thing in example.objects]
+
+
+def with_article(name: str) -> str:
+    """The name with "a" or "an" in front."""
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _sentence(example: Example, draw: random.Random, rule: CaptionRule) -> tuple[Prompt, list[int]]:

@@ -1,4 +1,4 @@
-"""Scenes put together from named cut-outs on real backgrounds, with exact boxes and the sentences that are true of them.
+"""Scenes put together from named cut-outs on real backgrounds, with exact boxes and true sentences.
 
 All chance comes from one seed: the same seed gives the same scene.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance, ImageFilter
 
+from glip.data.captions import with_article
 from glip.data.examples import GroundedObject
 from glip.structures.prompt import Span
 
@@ -149,14 +150,16 @@ def _paste(canvas: Image.Image, cutout: CutOut, box: Box, draw: random.Random) -
 
 
 def _enumeration(things: Sequence[Placed], draw: random.Random) -> Sentence:
-    """ "a dog, two apples and a cup", in random order; a name that stands for several boxes is counted."""
+    """A list like "a dog, two apples and a cup", in random order; a name that stands for several boxes is counted."""
     names = list(dict.fromkeys(thing.name for thing in things))
     draw.shuffle(names)
     caption, objects = "", []
     for index, name in enumerate(names):
         caption += "" if index == 0 else " and " if index == len(names) - 1 else ", "
         members = [thing for thing in things if thing.name == name]
-        phrase = with_article(name) if len(members) == 1 else f"{('two', 'three', 'four')[len(members) - 2]} {plural(name)}"
+        phrase = (
+            with_article(name) if len(members) == 1 else f"{('two', 'three', 'four')[len(members) - 2]} {plural(name)}"
+        )
         span: Span = (len(caption), len(caption) + len(phrase))
         caption += phrase
         objects += [GroundedObject(member.box, phrase, (span,)) for member in members]
@@ -186,7 +189,9 @@ def _expressions(thing: Placed, scene: Scene) -> list[str]:
     else:
         for other in others:
             if sum(o.name == other.name for o in others) == 1:
-                words += [f"the {thing.name} {relation} the {other.name}" for relation in _relations(thing, other, step)]
+                words += [
+                    f"the {thing.name} {relation} the {other.name}" for relation in _relations(thing, other, step)
+                ]
     return words
 
 
@@ -201,7 +206,12 @@ def _size_words(thing: Placed, twins: Sequence[Placed]) -> list[str]:
 def _side_words(thing: Placed, twins: Sequence[Placed], step: tuple[float, float]) -> list[str]:
     relations = [set(_relations(thing, twin, step)) for twin in twins]
     shared = set.intersection(*relations)
-    names = {"to the left of": "on the left", "to the right of": "on the right", "above": "at the top", "below": "at the bottom"}
+    names = {
+        "to the left of": "on the left",
+        "to the right of": "on the right",
+        "above": "at the top",
+        "below": "at the bottom",
+    }
     return [where for relation, where in names.items() if relation in shared]
 
 
@@ -214,11 +224,6 @@ def _relations(thing: Placed, other: Placed, step: tuple[float, float]) -> list[
     if abs(dy) > max(step[1], abs(dx)):
         relations.append("above" if dy < 0 else "below")
     return relations
-
-
-def with_article(name: str) -> str:
-    """ "an apple", "a dog"."""
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def plural(name: str) -> str:

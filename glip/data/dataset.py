@@ -90,7 +90,7 @@ class GroundingDataset(Dataset[Sample]):
         """The number of examples."""
         return len(self.examples)
 
-    def __getitem__(self, key: Draw) -> Sample:  # type: ignore[override]  # a sampler gives more than an index
+    def __getitem__(self, key: Draw) -> Sample:
         """Read, change and caption one example."""
         index, short_side, seed = key
         draw = random.Random(seed)
@@ -110,10 +110,13 @@ class GroundingDataset(Dataset[Sample]):
 
 
 class BatchSampler(Sampler[list[Draw]]):
-    """Endless batches by weighted draw, each with one short side; batch number n is the same in every run.
+    """Endless batches by weighted draw; batch number n is the same in every run.
+
+    A batch has one short side, and only upright or only lying pictures, so that little of it is padding.
 
     Args:
         weights: how often each example is drawn, relative to the others.
+        is_upright: of each example, whether it is higher than wide.
         batch_size: examples a batch.
         short_sides: one is drawn for each batch.
         seed: of all chance.
@@ -121,9 +124,18 @@ class BatchSampler(Sampler[list[Draw]]):
     """
 
     def __init__(
-        self, weights: Sequence[float], *, batch_size: int, short_sides: Sequence[int], seed: int, start: int = 0
+        self,
+        weights: Sequence[float],
+        is_upright: Sequence[bool],
+        *,
+        batch_size: int,
+        short_sides: Sequence[int],
+        seed: int,
+        start: int = 0,
     ) -> None:
-        self.cumulative = np.cumsum(np.asarray(weights, dtype=np.float64))
+        upright = np.asarray(is_upright, dtype=bool)
+        self.groups = [np.flatnonzero(members) for members in (upright, ~upright) if members.any()]
+        self.shares = [np.asarray(weights, dtype=np.float64)[group] for group in self.groups]
         self.batch_size = batch_size
         self.short_sides = short_sides
         self.seed = seed
@@ -131,11 +143,14 @@ class BatchSampler(Sampler[list[Draw]]):
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Batches from number `start` on."""
+        totals = np.array([share.sum() for share in self.shares])
         number = self.start
         while True:
             draw = np.random.default_rng([self.seed, number])
             side = int(draw.choice(self.short_sides))
-            picks = np.searchsorted(self.cumulative, draw.random(self.batch_size) * self.cumulative[-1])
+            group = int(draw.choice(len(totals), p=totals / totals.sum()))
+            share = self.shares[group] / totals[group]
+            picks = draw.choice(self.groups[group], size=self.batch_size, p=share)
             seeds = draw.integers(2**31, size=self.batch_size)
             yield [(int(pick), side, int(seed)) for pick, seed in zip(picks, seeds, strict=True)]
             number += 1

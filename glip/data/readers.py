@@ -83,9 +83,7 @@ def read_grounding_json(path: str | Path, *, images: str | Path | None = None) -
             if box is not None:
                 name = " ".join(caption[start:end] for start, end in spans)
                 objects.append(GroundedObject(box, name, spans))
-        examples.append(
-            Example(**_image_fields(path, record, images), objects=tuple(objects), caption=caption)
-        )
+        examples.append(Example(**_image_fields(path, record, images), objects=tuple(objects), caption=caption))
     return examples
 
 
@@ -132,7 +130,7 @@ def _image_fields(path: str | Path, record: Record, images: str | Path | None) -
 
 
 def _box(path: str | Path, annotation: Record) -> tuple[float, float, float, float] | None:
-    """xyxy of an annotation's xywh; None for one without area."""
+    """An annotation's xywh as xyxy; None for one without area."""
     bbox = _field(path, annotation, "annotations", "bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(number, int | float) for number in bbox):
         raise DataError(f"{path}: annotation {annotation.get('id')}: bbox must be [x, y, width, height], got {bbox!r}")

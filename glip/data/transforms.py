@@ -75,9 +75,7 @@ def _crop(image: Pixels, example: Example, draw: random.Random) -> tuple[Pixels,
         y, x = draw.randint(0, height - crop_h), draw.randint(0, width - crop_w)
         window = (x, y, x + crop_w, y + crop_h)
         moved = [_cut(thing.box, window) for thing in example.objects]
-        shares = [
-            _area(cut) / max(_area(thing.box), 1e-6) for cut, thing in zip(moved, example.objects, strict=True)
-        ]
+        shares = [_area(cut) / max(_area(thing.box), 1e-6) for cut, thing in zip(moved, example.objects, strict=True)]
         if all(share >= MIN_VISIBLE for share in shares):
             objects = tuple(replace(thing, box=cut) for thing, cut in zip(example.objects, moved, strict=True))
             return image[y : y + crop_h, x : x + crop_w], replace(example, objects=objects, size=(crop_h, crop_w))

@@ -8,7 +8,13 @@ from glip.detection.box_coder import LEGACY_PIXEL
 
 
 def suppress(
-    boxes: Tensor, scores: Tensor, labels: Tensor, *, threshold: float, class_agnostic: bool = False, legacy: bool = True
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    threshold: float,
+    class_agnostic: bool = False,
+    legacy: bool = True,
 ) -> Tensor:
     """Which boxes stay when better ones of the same label cover them.
 

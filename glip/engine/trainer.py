@@ -75,7 +75,9 @@ class Trainer:
         for name in self.config.frozen:
             self.model.get_submodule(name).eval()
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * rate_share(self.step, self.config.steps, self.config.optimizer.warmup_steps)
+            group["lr"] = group["base_lr"] * rate_share(
+                self.step, self.config.steps, self.config.optimizer.warmup_steps
+            )
         output = self.model(batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_sizes)
         losses: Losses = self.criterion(output, batch.targets)
         total = torch.stack(list(losses.values())).sum()
@@ -92,6 +94,7 @@ class Trainer:
         image_processor = self.processor.image_processor
         sampler = BatchSampler(
             weights,
+            [example.size[0] > example.size[1] for example in examples],
             batch_size=self.config.batch_size,
             short_sides=self.config.augmentation.short_sides,
             seed=self.config.seed,

@@ -88,9 +88,7 @@ def gather_deform_conv2d(
     return result.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
-def _corners(
-    offsets: Tensor, mask: Tensor, size: torch.Size | tuple[int, int], stride: int
-) -> tuple[Tensor, Tensor]:
+def _corners(offsets: Tensor, mask: Tensor, size: torch.Size | tuple[int, int], stride: int) -> tuple[Tensor, Tensor]:
     """The four pixels round each sampling position, as row numbers, and their bilinear weights times the mask.
 
     Returns:

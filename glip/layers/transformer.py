@@ -42,17 +42,18 @@ class PostNormEncoderLayer(nn.Module):
         attended = self.attention_out(self._attend(words, mask))
         words = self.attention_norm(words + F.dropout(attended, self.dropout, self.training))
         expanded = self.contract(F.gelu(self.expand(words)))
-        return self.feedforward_norm(words + F.dropout(expanded, self.dropout, self.training))
+        result: Tensor = self.feedforward_norm(words + F.dropout(expanded, self.dropout, self.training))
+        return result
 
     def _attend(self, words: Tensor, mask: Tensor) -> Tensor:
         """Multi-head attention, `(B, L, D)` in and out."""
         query, key, value = (self._split_heads(layer(words)) for layer in (self.query, self.key, self.value))
         dropout = self.dropout if self.training else 0.0
-        heads = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask[:, None, None, :], dropout_p=dropout
-        )
-        return heads.transpose(1, 2).flatten(2)
+        heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :], dropout_p=dropout)
+        merged: Tensor = heads.transpose(1, 2).flatten(2)
+        return merged
 
     def _split_heads(self, words: Tensor) -> Tensor:
         """`(B, L, D)` to `(B, heads, L, D / heads)`."""
-        return words.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        heads: Tensor = words.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return heads

@@ -43,11 +43,10 @@ class AlignmentHead(nn.Module):
         Returns:
             alignment logits `(B, A, L)`, box deltas `(B, A, 4)`, centerness logits `(B, A)`.
         """
-        scales = torch.cat(
-            [scale.expand(length) for scale, length in zip(self.scales, level_lengths, strict=True)]
-        )
+        scales = torch.cat([scale.expand(length) for scale, length in zip(self.scales, level_lengths, strict=True)])
         box_deltas = self.box(image) * scales[:, None]
-        return self._align(image, words), box_deltas, self.centerness(image).squeeze(-1)
+        centerness: Tensor = self.centerness(image).squeeze(-1)
+        return self._align(image, words), box_deltas, centerness
 
     def _align(self, image: Tensor, words: Tensor) -> Tensor:
         """Dot product of each position with each word, plus a bias that the word decides: `(B, A, L)`."""
@@ -55,4 +54,5 @@ class AlignmentHead(nn.Module):
         projected = self.word_projection(directions / 2) / self.log_scale.exp()  # (B, L, C)
         bias = directions @ self.word_bias + self.bias  # (B, L)
         logits = image @ projected.transpose(1, 2) + bias.unsqueeze(1)
-        return logits.clamp(-MAX_LOGIT, MAX_LOGIT)
+        clamped: Tensor = logits.clamp(-MAX_LOGIT, MAX_LOGIT)
+        return clamped

@@ -70,7 +70,8 @@ class DyConv(nn.Module):
     def _weight(self, candidate: Tensor, mask: Tensor | None) -> Tensor:
         """Scale attention (Dynamic Head, equation 3): one number in `[0.5, 1]` per image, `(B, 1, 1, 1)`."""
         pooled = masked_mean(candidate, mask)
-        return F.hardsigmoid(F.relu(self.scale_attention(pooled)))[:, :, None, None]
+        weight: Tensor = F.hardsigmoid(F.relu(self.scale_attention(pooled)))[:, :, None, None]
+        return weight
 
 
 class DeformConvNorm(nn.Module):
@@ -101,4 +102,5 @@ def flat_prefix(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
         `(B, K, h, w)`: of each image, the first `K * h * w` numbers.
     """
     channels, (height, width) = maps.shape[1], size
-    return maps.flatten(1)[:, : channels * height * width].unflatten(1, (channels, height, width))
+    prefix: Tensor = maps.flatten(1)[:, : channels * height * width].unflatten(1, (channels, height, width))
+    return prefix

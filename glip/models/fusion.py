@@ -82,7 +82,8 @@ class BidirectionalFusion(nn.Module):
         query_weight = self.image_query.weight.unflatten(0, (self.num_heads, -1))  # (h, d, C)
         folded = torch.einsum("blhd,hdc->bhlc", keys, query_weight)
         scores = folded.flatten(1, 2) @ image.transpose(1, 2)  # (B, h * L, N)
-        return scores.unflatten(1, (self.num_heads, -1))
+        result: Tensor = scores.unflatten(1, (self.num_heads, -1))
+        return result
 
     def _look_at_words(self, scores: Tensor, keys: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
         """What each position takes from the words: `(B, N, C)`."""

@@ -6,7 +6,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -223,7 +223,9 @@ class GlipModel(PreTrainedModel):
         return masks
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Self:
+    def from_pretrained(  # type: ignore[override]  # options pass through
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> Self:
         """Load weights that `save_pretrained` wrote, in float32 unless `dtype` says otherwise.
 
         Raises:
@@ -231,9 +233,8 @@ class GlipModel(PreTrainedModel):
         """
         kwargs.setdefault("dtype", torch.float32)
         wants_report = kwargs.pop("output_loading_info", False)
-        model, report = super().from_pretrained(
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, report = loaded
         for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if report[fault]:
                 names = sorted(str(name) for name in report[fault])
@@ -241,7 +242,7 @@ class GlipModel(PreTrainedModel):
                     f"{pretrained_model_name_or_path}: {len(names)} {fault.replace('_', ' ')}, first {names[0]}; "
                     "the weights do not belong to this config.json"
                 )
-        return (model, report) if wants_report else model
+        return cast(Self, loaded if wants_report else model)
 
     @classmethod
     def from_original(cls, path: str | Path, config: GlipConfig | None = None) -> Self:
@@ -262,7 +263,8 @@ class GlipModel(PreTrainedModel):
         _check_state(str(path), expected, state)
         model = cls(config)
         model.load_state_dict(state)
-        return model.eval()
+        model.eval()
+        return model
 
 
 def _check_state(source: str, expected: dict[str, torch.Size], state: dict[str, Tensor]) -> None:
@@ -276,7 +278,8 @@ def _check_state(source: str, expected: dict[str, torch.Size], state: dict[str, 
     for name, shape in expected.items():
         if state[name].shape != shape:
             raise CheckpointError(
-                f"{source}: {name} must be {tuple(shape)}, got {tuple(state[name].shape)}; give the GlipConfig of this file"
+                f"{source}: {name} must be {tuple(shape)}, got {tuple(state[name].shape)}; "
+                "give the GlipConfig of this file"
             )
 
 

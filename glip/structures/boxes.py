@@ -1,7 +1,7 @@
 """Functions of boxes. `boxes` means `(N, 4)` xyxy in pixels; anything else says so in its name."""
 
-from torch import Tensor
 import torch
+from torch import Tensor
 
 from glip.errors import ShapeError
 
@@ -61,14 +61,10 @@ def elementwise_giou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """
     eps = 1e-7  # the official value; keeps two empty boxes at a finite loss
     boxes1 = torch.cat([boxes1[:, :2], torch.maximum(boxes1[:, :2], boxes1[:, 2:])], dim=1)
-    overlap = (torch.minimum(boxes1[:, 2:], boxes2[:, 2:]) - torch.maximum(boxes1[:, :2], boxes2[:, :2])).clamp(
-        min=0
-    )
+    overlap = (torch.minimum(boxes1[:, 2:], boxes2[:, 2:]) - torch.maximum(boxes1[:, :2], boxes2[:, :2])).clamp(min=0)
     intersection = overlap[:, 0] * overlap[:, 1]
     union = box_areas(boxes1) + box_areas(boxes2) - intersection + eps
-    hull = torch.cat(
-        [torch.minimum(boxes1[:, :2], boxes2[:, :2]), torch.maximum(boxes1[:, 2:], boxes2[:, 2:])], dim=1
-    )
+    hull = torch.cat([torch.minimum(boxes1[:, :2], boxes2[:, :2]), torch.maximum(boxes1[:, 2:], boxes2[:, 2:])], dim=1)
     hull_area = box_areas(hull) + eps
     return intersection / union - (hull_area - union) / hull_area
 

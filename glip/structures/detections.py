@@ -106,9 +106,7 @@ class Detections:
         """A copy of the picture with a box, its words and its score for each detection."""
         from glip.structures.drawing import draw_boxes
 
-        captions = [
-            f"{text} {score:.2f}" for text, score in zip(self.text_labels, self.scores.tolist(), strict=True)
-        ]
+        captions = [f"{text} {score:.2f}" for text, score in zip(self.text_labels, self.scores.tolist(), strict=True)]
         return draw_boxes(image, self.boxes.tolist(), captions, self.labels.tolist())
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:

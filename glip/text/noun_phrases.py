@@ -10,7 +10,7 @@ from typing import Literal
 from glip.errors import ConfigError
 from glip.structures.prompt import Span
 
-_WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*['’]?s?\b|[^\w\s]", re.UNICODE)
+_WORD = re.compile(r"[^\W_]+(?:['\u2019\-][^\W_]+)*|[^\w\s]", re.UNICODE)
 
 _OPENERS = set(
     """a an the this that these those some any each every both several many few no another all half
@@ -70,7 +70,7 @@ def _with_rules(sentence: str) -> list[Span]:
     words = [match.span() for match in _WORD.finditer(sentence)]
     texts = [sentence[start:end].lower() for start, end in words]
     runs: list[list[int]] = [[]]
-    for index, text in enumerate(texts):
+    for index in range(len(texts)):
         if _ends_phrase(texts, index, run=runs[-1]):
             runs.append([])
         if _may_stand_inside(texts, index, run=runs[-1]):

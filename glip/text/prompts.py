@@ -122,14 +122,14 @@ def _spans_of_phrases(caption: str, phrases: Sequence[str | Span | Sequence[Span
 
 
 def _given_spans(phrase: Span | Sequence[Span]) -> tuple[Span, ...]:
-    spans = (phrase,) if len(phrase) == 2 and all(isinstance(part, int) for part in phrase) else phrase
+    spans = phrase if phrase and all(isinstance(part, list | tuple) for part in phrase) else (phrase,)
     pairs = []
     for span in spans:
-        if isinstance(span, int) or len(span) != 2 or not all(isinstance(part, int) for part in span):
-            raise PromptError(f"a phrase must be a string or half-open (start, end) spans, got {phrase!r}")
-        pairs.append((int(span[0]), int(span[1])))
-    if not pairs:
-        raise PromptError("a phrase given by spans needs at least one (start, end), got none")
+        match span:
+            case [int(start), int(end)]:
+                pairs.append((start, end))
+            case _:
+                raise PromptError(f"a phrase must be a string or half-open (start, end) spans, got {phrase!r}")
     return tuple(pairs)
 
 

@@ -68,7 +68,10 @@ def tokenize_prompts(
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int | None = None) -> BatchEncoding:
     """Tokens of a text with their offsets; cut at `max_tokens` if that is given, never padded."""
-    return tokenizer(text, truncation=max_tokens is not None, max_length=max_tokens, padding=False, verbose=False)
+    encoding: BatchEncoding = tokenizer(
+        text, truncation=max_tokens is not None, max_length=max_tokens, padding=False, verbose=False
+    )
+    return encoding
 
 
 def map_tokens(encoding: BatchEncoding, phrases: Sequence[Sequence[Span]], *, length: int) -> Tensor:

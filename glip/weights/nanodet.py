@@ -94,7 +94,10 @@ def _convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
     biases = {node["input"][0]: tensors[node["input"][1]] for node in nodes if _is_bias(node, tensors)}
     convolutions = sorted((node for node in nodes if node["op"] == "Conv2D"), key=lambda node: _number(node["name"]))
     return [
-        (torch.from_numpy(tensors[node["input"][1]].transpose(3, 2, 0, 1).copy()), torch.from_numpy(biases[node["name"]]))
+        (
+            torch.from_numpy(tensors[node["input"][1]].transpose(3, 2, 0, 1).copy()),
+            torch.from_numpy(biases[node["name"]]),
+        )
         for node in convolutions
     ]
 

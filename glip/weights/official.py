@@ -6,6 +6,7 @@ What mmdetection renames was written down from knowledge of its converter and no
 
 import re
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -87,7 +88,9 @@ _TOWER_NAMES = {**_FUSION_NAMES, **_TEXT_LAYER_NAMES, **_DYCONV_NAMES}
 _MODULES_PER_FUSED_BLOCK = 3
 
 
-def read_official_checkpoint(path: str | Path, config: GlipConfig | None = None) -> tuple[GlipConfig, dict[str, Tensor]]:
+def read_official_checkpoint(
+    path: str | Path, config: GlipConfig | None = None
+) -> tuple[GlipConfig, dict[str, Tensor]]:
     """Read a file of the official code or of mmdetection.
 
     Args:
@@ -176,14 +179,12 @@ def infer_config(state: dict[str, Tensor], *, source: str) -> GlipConfig:
 def _infer_config(state: dict[str, Tensor]) -> GlipConfig:
     patch = state["backbone.body.patch_embed.proj.weight"]
     depths = [_count(state, rf"backbone\.body\.layers\.{stage}\.blocks\.(\d+)\.norm1\.weight") for stage in range(4)]
-    tables = [
-        state[f"backbone.body.layers.{stage}.blocks.0.attn.relative_position_bias_table"] for stage in range(4)
-    ]
+    tables = [state[f"backbone.body.layers.{stage}.blocks.0.attn.relative_position_bias_table"] for stage in range(4)]
     words = state["language_backbone.body.model.embeddings.word_embeddings.weight"]
     first_text = "language_backbone.body.model.encoder.layer.0.intermediate.dense.weight"
     fused = "rpn.head.dyhead_tower.0.b_attn.gamma_v" in state
     modules = _count(state, r"rpn\.head\.dyhead_tower\.(\d+)\.")
-    fusion = {}
+    fusion: dict[str, Any] = {}
     if fused:
         fusion["fusion_dim"] = len(state["rpn.head.dyhead_tower.0.b_attn.attn.v_proj.weight"])
     return GlipConfig(
@@ -237,7 +238,7 @@ _MERGE_ORDER = [0, 2, 1, 3]  # mmdetection unfolds neighbours row by row, the of
 
 
 def from_mmdetection(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """mmdetection's names and layouts to the official ones; unknown names are left for the official table to refuse."""
+    """Turn mmdetection's names and layouts into the official ones; the official table refuses what is unknown."""
     official = {}
     for name, tensor in state.items():
         renamed = _mmdet_name(name)
@@ -259,4 +260,5 @@ def _mmdet_name(name: str) -> str:
 def _fold_merging(tensor: Tensor) -> Tensor:
     """Patch merging's inputs from channel-major to neighbour-major order: `(..., C * 4)` to `(..., 4 * C)`."""
     by_channel = tensor.unflatten(-1, (-1, 4))
-    return by_channel[..., _MERGE_ORDER].transpose(-1, -2).flatten(-2)
+    folded: Tensor = by_channel[..., _MERGE_ORDER].transpose(-1, -2).flatten(-2)
+    return folded

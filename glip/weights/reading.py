@@ -25,7 +25,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             content = content[name]
             break
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
-        raise CheckpointError(f"{path}: expected a dict of named tensors, or one under 'model', got {_describe(content)}")
+        raise CheckpointError(
+            f"{path}: expected a dict of named tensors, or one under 'model', got {_describe(content)}"
+        )
     state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if len(state) != len(content):
         odd = next(name for name in content if name not in state)

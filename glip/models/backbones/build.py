@@ -1,6 +1,7 @@
 """From a config's `backbone` to a network that gives strides 8, 16 and 32."""
 
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ def build_backbone(backbone: dict[str, Any]) -> nn.Module:
     Raises:
         ConfigError: the encoder needs a package that is not installed, or gives other strides than 8, 16, 32.
     """
-    builders = {
+    builders: dict[str, Callable[..., nn.Module]] = {
         "swin": SwinTransformer,
         "csp": CspPan,
         "resnet": build_resnet,
@@ -39,7 +40,7 @@ def build_backbone(backbone: dict[str, Any]) -> nn.Module:
         "transformers": build_transformers,
     }
     numbers = {name: value for name, value in backbone.items() if name != "kind"}
-    return cast(nn.Module, builders[backbone["kind"]](**numbers))
+    return builders[backbone["kind"]](**numbers)
 
 
 class FeatureAdapter(nn.Module):
@@ -63,10 +64,10 @@ class FeatureAdapter(nn.Module):
 
 
 def build_resnet(*, layers: list[int]) -> FeatureAdapter:
-    """torchvision's bottleneck ResNet with frozen batch norms (He et al. 2016)."""
+    """A bottleneck ResNet of torchvision's with frozen batch norms (He et al. 2016)."""
+    from torchvision.models._utils import IntermediateLayerGetter
     from torchvision.models.resnet import Bottleneck, ResNet
     from torchvision.ops import FrozenBatchNorm2d
-    from torchvision.models._utils import IntermediateLayerGetter
 
     network = ResNet(Bottleneck, layers, norm_layer=FrozenBatchNorm2d)
     body = IntermediateLayerGetter(network, {"layer2": "c3", "layer3": "c4", "layer4": "c5"})
@@ -79,7 +80,7 @@ def build_timm(*, name: str, out_indices: list[int]) -> FeatureAdapter:
         import timm
     except ImportError as error:
         raise ConfigError("backbone kind 'timm' needs timm: pip install 'glip-for-everyone[timm]'") from error
-    body = timm.create_model(name, features_only=True, pretrained=False, out_indices=tuple(out_indices))
+    body: Any = timm.create_model(name, features_only=True, pretrained=False, out_indices=tuple(out_indices))
     _check_strides(f"timm model {name!r}", body.feature_info.reduction())
     return FeatureAdapter(body, tuple(body.feature_info.channels()))
 

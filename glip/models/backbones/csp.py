@@ -1,6 +1,7 @@
-"""A small backbone of plain convolutions: cross-stage-partial stages (Wang et al. 2020, CSPNet) and a path
-aggregation neck (Liu et al. 2018, PANet) without convolutions of its own.
+"""A small backbone of plain convolutions.
 
+Cross-stage-partial stages (Wang et al. 2020, CSPNet) and a path aggregation neck (Liu et al. 2018, PANet) without
+convolutions of its own.
 The shape is that of NanoDet-g, whose published weights start `glip-nano` (`glip.weights.nanodet`).
 """
 

@@ -136,7 +136,8 @@ class SwinBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """`(B, h, w, C)` in and out."""
         features = features + self.drop_path(self.attn(self.norm1(features)))
-        return features + self.drop_path(self.mlp(self.norm2(features)))
+        result: Tensor = features + self.drop_path(self.mlp(self.norm2(features)))
+        return result
 
 
 class Mlp(nn.Module):

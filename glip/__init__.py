@@ -1,0 +1,67 @@
+"""Grounded phrase detection: an image and words go in, boxes that belong to the words come out.
+
+    from glip import Predictor
+    predictor = Predictor.from_pretrained()
+    detections = predictor.detect("photo.jpg", ["cat", "remote control"])
+
+Importing this package is cheap: its names are loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glip.configuration import GlipConfig
+    from glip.detection.postprocess import PostProcessor
+    from glip.errors import GlipError
+    from glip.models.glip import GlipModel
+    from glip.predictor import Predictor
+    from glip.processing import GlipImageProcessor, GlipProcessor
+    from glip.structures.detections import Detections
+    from glip.structures.output import GlipOutput
+    from glip.structures.prompt import Phrase, Prompt
+    from glip.structures.targets import Targets
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Detections": "glip.structures.detections",
+    "GlipConfig": "glip.configuration",
+    "GlipError": "glip.errors",
+    "GlipImageProcessor": "glip.processing",
+    "GlipModel": "glip.models.glip",
+    "GlipOutput": "glip.structures.output",
+    "GlipProcessor": "glip.processing",
+    "Phrase": "glip.structures.prompt",
+    "PostProcessor": "glip.detection.postprocess",
+    "Predictor": "glip.predictor",
+    "Prompt": "glip.structures.prompt",
+    "Targets": "glip.structures.targets",
+}
+
+__all__ = [
+    "Detections",
+    "GlipConfig",
+    "GlipError",
+    "GlipImageProcessor",
+    "GlipModel",
+    "GlipOutput",
+    "GlipProcessor",
+    "Phrase",
+    "PostProcessor",
+    "Predictor",
+    "Prompt",
+    "Targets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'glip' has no attribute {name!r}; its names are {__all__}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

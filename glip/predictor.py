@@ -1,0 +1,321 @@
+"""The friendly door: pictures and words in, `Detections` out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Self, overload
+
+import torch
+from torch import Tensor
+
+from glip.detection.nms import suppress
+from glip.detection.postprocess import PostProcessor, apply_threshold
+from glip.errors import CheckpointError, ConfigError, FileError, ShapeError
+from glip.images import ImageInput, read_image
+from glip.models.glip import GlipModel
+from glip.processing import GlipImageProcessor, GlipProcessor, as_list
+from glip.structures.detections import Detections
+from glip.structures.prompt import Prompt, Span, phrase_texts
+from glip.text.prompts import prompt_from_caption, prompt_from_expression
+from glip.text.tokens import TokenizedPrompts, pack_labels, tokenize_prompts
+
+DEFAULT_MODEL = "glip-nano"
+SHIPPED = {DEFAULT_MODEL: Path(__file__).parent / "pretrained" / "glip_nano"}
+ORIGINAL_SUFFIXES = (".pth", ".pt")
+CAPTIONS_PER_PASS = 8  # how many chunks of a long class list go through the head at once
+
+Threshold = float | Mapping[str, float] | None
+"""Lowest score shown: one number, or one for each phrase by its text (phrases not named: 0); None for the model's."""
+
+
+class Predictor:
+    """Finds what words name in pictures.
+
+    Args:
+        model: the network.
+        processor: how its pictures and words are prepared.
+        rules: thresholds and suppression.
+        batch_size: pictures that go through the network together.
+    """
+
+    def __init__(
+        self,
+        model: GlipModel,
+        processor: GlipProcessor,
+        *,
+        rules: PostProcessor | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+        self.model = model.eval()
+        self.processor = processor
+        self.rules = rules or PostProcessor()
+        self.batch_size = batch_size
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = DEFAULT_MODEL,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        rules: PostProcessor | None = None,
+        batch_size: int = 1,
+    ) -> Self:
+        """Load a model.
+
+        Args:
+            name_or_path: "glip-nano" (shipped), a folder that `save_pretrained` wrote, or a `.pth` file of the
+                official code or mmdetection.
+            device: where the network runs.
+            dtype: of its weights.
+            rules: thresholds and suppression; None for the published ones.
+            batch_size: pictures that go through the network together.
+
+        Raises:
+            FileError: there is no such model.
+            CheckpointError: the weights do not fit.
+            ConfigError: the device is not there.
+        """
+        device = _checked_device(device)
+        path = SHIPPED.get(str(name_or_path), Path(name_or_path))
+        if not path.exists():
+            raise FileError(
+                f"no model {str(name_or_path)!r}: give {DEFAULT_MODEL!r}, a folder from save_pretrained, or a .pth file"
+            )
+        if path.is_file():
+            if path.suffix not in ORIGINAL_SUFFIXES:
+                raise CheckpointError(
+                    f"{path}: expected a .pth file or a folder, got a {path.suffix or 'nameless'} file"
+                )
+            model, processor = GlipModel.from_original(path), published_processor()
+        else:
+            if not (path / "config.json").is_file():
+                raise CheckpointError(f"{path}: no config.json in this folder; give one that save_pretrained wrote")
+            model, processor = GlipModel.from_pretrained(path), GlipProcessor.from_pretrained(path)
+        model.to(device=device, dtype=dtype)  # type: ignore[call-arg]  # wrapped by transformers
+        return cls(model, processor, rules=rules, batch_size=batch_size)
+
+    @overload
+    def detect(  # type: ignore[overload-overlap]  # a path is a sequence, too
+        self, images: ImageInput, labels: Sequence[str], *, threshold: Threshold = None
+    ) -> Detections: ...
+    @overload
+    def detect(
+        self, images: Sequence[ImageInput], labels: Sequence[str], *, threshold: Threshold = None
+    ) -> list[Detections]: ...
+    def detect(
+        self, images: ImageInput | Sequence[ImageInput], labels: Sequence[str], *, threshold: Threshold = None
+    ) -> Detections | list[Detections]:
+        """Find all instances of classes.
+
+        Args:
+            images: one picture, or a list.
+            labels: class names; a list of any length, split into captions where one does not hold it.
+            threshold: lowest score shown.
+
+        Returns:
+            `Detections` of one picture, or a list; `labels` in them index the caller's list.
+
+        Raises:
+            PromptError: the labels are empty, or one is.
+            ImageError: a picture cannot be read.
+        """
+        prompts = pack_labels(labels, self.processor.tokenizer, max_tokens=self.processor.max_tokens)
+        pictures = as_list(images)
+        words = tokenize_prompts(prompts, self.processor.tokenizer, max_tokens=self.processor.max_tokens)
+        found = []
+        for start in range(0, len(pictures), self.batch_size):
+            found += self._run_vocabulary(pictures[start : start + self.batch_size], prompts, words)
+        return self._answer(images, found, threshold)
+
+    @overload
+    def ground(  # type: ignore[overload-overlap]  # a path is a sequence, too
+        self,
+        images: ImageInput,
+        caption: str,
+        phrases: Sequence[str | Span | Sequence[Span]] | None = None,
+        *,
+        threshold: Threshold = None,
+    ) -> Detections: ...
+    @overload
+    def ground(
+        self,
+        images: Sequence[ImageInput],
+        caption: str | Sequence[str],
+        phrases: Sequence[str | Span | Sequence[Span]] | None = None,
+        *,
+        threshold: Threshold = None,
+    ) -> list[Detections]: ...
+    def ground(
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        caption: str | Sequence[str],
+        phrases: Sequence[str | Span | Sequence[Span]] | None = None,
+        *,
+        threshold: Threshold = None,
+    ) -> Detections | list[Detections]:
+        """Find what the phrases of a sentence name.
+
+        Args:
+            images: one picture, or a list.
+            caption: the sentence; for a list of pictures one for all, or one each.
+            phrases: which parts of the sentence to look for: strings, half-open character spans, or several spans;
+                None for its noun phrases.
+            threshold: lowest score shown.
+
+        Returns:
+            `Detections` of one picture, or a list; `labels` in them index the phrases, `spans` say where they stand.
+
+        Raises:
+            PromptError: the sentence is empty or too long, or a phrase does not stand in it.
+            ImageError: a picture cannot be read.
+        """
+        pictures = as_list(images)
+        captions = [caption] * len(pictures) if isinstance(caption, str) else list(caption)
+        prompts = [prompt_from_caption(text, phrases) for text in captions]
+        return self._answer(images, self._run_prompts(pictures, prompts, self.rules), threshold)
+
+    @overload
+    def refer(  # type: ignore[overload-overlap]  # a path is a sequence, too
+        self, images: ImageInput, expression: str
+    ) -> Detections: ...
+    @overload
+    def refer(self, images: Sequence[ImageInput], expression: str | Sequence[str]) -> list[Detections]: ...
+    def refer(
+        self, images: ImageInput | Sequence[ImageInput], expression: str | Sequence[str]
+    ) -> Detections | list[Detections]:
+        """Find the one thing that an expression describes.
+
+        Args:
+            images: one picture, or a list.
+            expression: a few words; for a list of pictures one for all, or one each.
+
+        Returns:
+            For each picture the best box, whatever its score; none only if nothing at all was found.
+        """
+        pictures = as_list(images)
+        texts = [expression] * len(pictures) if isinstance(expression, str) else list(expression)
+        rules = replace(self.rules, candidate_threshold=0.0)  # the best of all, even if none is good
+        found = self._run_prompts(pictures, [prompt_from_expression(text) for text in texts], rules)
+        return self._answer(images, [best[:1] for best in found], 0.0)
+
+    def _answer(
+        self, images: ImageInput | Sequence[ImageInput], found: list[Detections], threshold: Threshold
+    ) -> Detections | list[Detections]:
+        limit = self.processor.threshold if threshold is None else threshold
+        shown = [apply_threshold(detections, limit) for detections in found]
+        return shown if len(shown) != 1 or _is_many(images) else shown[0]
+
+    @torch.inference_mode()
+    def _run_prompts(
+        self, pictures: Sequence[ImageInput], prompts: Sequence[Prompt], rules: PostProcessor
+    ) -> list[Detections]:
+        """Each picture with a caption of its own."""
+        if len(prompts) != len(pictures):
+            raise ShapeError(f"each image needs its caption, got {len(prompts)} for {len(pictures)} images")
+        words = tokenize_prompts(prompts, self.processor.tokenizer, max_tokens=self.processor.max_tokens)
+        found = []
+        for start in range(0, len(pictures), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            levels, sizes, originals = self._encode(pictures[rows])
+            found += self._decode(levels, sizes, originals, prompts[rows], _rows(words, rows), rules)
+        return found
+
+    @torch.inference_mode()
+    def _run_vocabulary(
+        self, pictures: Sequence[ImageInput], prompts: Sequence[Prompt], words: TokenizedPrompts
+    ) -> list[Detections]:
+        """Each picture with all captions of a class list; pictures are encoded once."""
+        levels, sizes, originals = self._encode(pictures)
+        if len(prompts) == 1:
+            repeated = TokenizedPrompts(
+                words.input_ids.expand(len(pictures), -1),
+                words.attention_mask.expand(len(pictures), -1),
+                words.token_maps * len(pictures),
+            )
+            return self._decode(levels, sizes, originals, list(prompts) * len(pictures), repeated, self.rules)
+        found = []
+        for index in range(len(pictures)):
+            parts: list[Detections] = []
+            for start in range(0, len(prompts), CAPTIONS_PER_PASS):
+                rows = slice(start, start + CAPTIONS_PER_PASS)
+                count = len(prompts[rows])
+                parts += self._decode(
+                    [level[index : index + 1] for level in levels],
+                    sizes[index].expand(count, 2),
+                    [originals[index]] * count,
+                    prompts[rows],
+                    _rows(words, rows),
+                    self.rules,
+                )
+            found.append(self._merge(parts, phrase_texts(prompts)))
+        return found
+
+    def _encode(self, pictures: Sequence[ImageInput]) -> tuple[list[Tensor], Tensor, list[tuple[int, int]]]:
+        """Pyramid, network sizes and original sizes (height, width) of a batch."""
+        read = [read_image(picture) for picture in pictures]
+        features = self.processor.image_processor(read)
+        pixel_values = features["pixel_values"].to(self.model.device, self.model.dtype)
+        return self.model.encode_image(pixel_values), features["image_sizes"], [(p.height, p.width) for p in read]
+
+    def _decode(
+        self,
+        levels: list[Tensor],
+        sizes: Tensor,
+        originals: Sequence[tuple[int, int]],
+        prompts: Sequence[Prompt],
+        words: TokenizedPrompts,
+        rules: PostProcessor,
+    ) -> list[Detections]:
+        device = self.model.device
+        output = self.model.align(
+            levels, words.input_ids.to(device), words.attention_mask.to(device), image_sizes=sizes.to(device)
+        )
+        return rules(output, prompts, words.token_maps, originals)
+
+    def _merge(self, parts: Sequence[Detections], phrases: tuple[str, ...]) -> Detections:
+        """Detections of several chunks of one class list as one, best first."""
+        boxes, scores, labels = (torch.cat([getattr(p, name) for p in parts]) for name in ("boxes", "scores", "labels"))
+        merged = Detections(boxes, scores, labels, phrases)
+        if self.rules.class_agnostic:
+            kept = suppress(
+                boxes,
+                scores,
+                labels,
+                threshold=self.rules.nms_threshold,
+                class_agnostic=True,
+                legacy=self.rules.legacy_iou,
+            )
+            return merged[kept]
+        return merged[scores.argsort(descending=True, stable=True)]
+
+
+def published_processor() -> GlipProcessor:
+    """The published models' image sizes, with the BERT vocabulary that the shipped model brings."""
+    shipped: GlipProcessor = GlipProcessor.from_pretrained(SHIPPED[DEFAULT_MODEL])
+    return GlipProcessor(GlipImageProcessor(), shipped.tokenizer)
+
+
+def _rows(words: TokenizedPrompts, rows: slice) -> TokenizedPrompts:
+    return replace(
+        words,
+        input_ids=words.input_ids[rows],
+        attention_mask=words.attention_mask[rows],
+        token_maps=words.token_maps[rows],
+    )
+
+
+def _is_many(images: ImageInput | Sequence[ImageInput]) -> bool:
+    return isinstance(images, list | tuple) or (isinstance(images, torch.Tensor) and images.ndim == 4)
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    try:
+        checked = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device must be like 'cpu' or 'cuda:0', got {device!r}") from error
+    if checked.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r} is not there: this torch sees no GPU; use device='cpu'")
+    return checked

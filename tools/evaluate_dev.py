@@ -1,0 +1,176 @@
+"""Numbers of a model on the dev sets of ../shared/data, as JSON.
+
+    python tools/evaluate_dev.py --data ../shared/data [--model glip-nano] [--sets realground coco ...]
+
+realground: recall@1 of its phrases, of the same phrases shuffled between pictures, referring precision@1, and how many
+absent and present phrases get a box at the model's own threshold. The other sets: COCO metrics of all their classes.
+"""
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glip.detection.postprocess import PostProcessor
+from glip.errors import GlipError
+from glip.evaluation.coco import coco_metrics
+from glip.evaluation.recall import is_hit, recall_at
+from glip.predictor import DEFAULT_MODEL, Predictor
+from glip.structures.boxes import xywh_to_xyxy
+from glip.structures.detections import Detections
+
+Record = dict[str, Any]
+COCO_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80")
+
+
+class RealGround:
+    """The phrase-grounding dev set."""
+
+    def __init__(self, folder: Path, predictor: Predictor) -> None:
+        self.images = folder / "dev_images"
+        self.content = json.loads((folder / "dev.json").read_text())
+        self.predictor = predictor
+
+    def metrics(self) -> Record:
+        """All numbers of the set."""
+        pairs = [(record, phrases) for record in self.content["images"] if (phrases := self._phrases(record))]
+        hits, kinds, shown = self._ground(pairs)
+        shuffled, _, _ = self._ground(self._shuffled(pairs))
+        return {
+            "phrases": len(hits),
+            "recall@1": recall_at(hits),
+            "recall@1 of shuffled phrases": recall_at(shuffled),
+            **{
+                f"recall@1 {kind}": recall_at([hit for hit, k in zip(hits, kinds, strict=True) if k == kind])
+                for kind in sorted(set(kinds))
+            },
+            "referring precision@1": self._referring(),
+            "present phrases with a right box at the threshold": recall_at(shown),
+            "absent phrases with a box at the threshold": self._absent(),
+            "threshold": self.predictor.processor.threshold,
+        }
+
+    def _phrases(self, record: Record) -> list[tuple[str, tuple[int, int], torch.Tensor, str]]:
+        """Text, span, boxes and head type of each phrase of a caption that has boxes."""
+        phrases: dict[tuple[int, int], list[Record]] = {}
+        for annotation in self.content["annotations"]:
+            if annotation["image_id"] == record["id"]:
+                phrases.setdefault(tuple(annotation["tokens_positive"][0]), []).append(annotation)
+        return [
+            (
+                found[0]["phrase"],
+                span,
+                xywh_to_xyxy(torch.tensor([a["bbox"] for a in found]).float()),
+                found[0]["head_type"],
+            )
+            for span, found in sorted(phrases.items())
+        ]
+
+    def _ground(self, pairs: list[tuple[Record, Any]]) -> tuple[list[bool], list[str], list[bool]]:
+        hits, kinds, shown = [], [], []
+        for record, phrases in pairs:
+            image = self.images / record["file_name"]
+            found = self.predictor.ground(image, record["caption"], [span for _, span, _, _ in phrases], threshold=0.0)
+            for label, (_, _, boxes, kind) in enumerate(phrases):
+                mine = found[found.labels == label]
+                hits.append(is_hit(mine.boxes, boxes, k=1))
+                kinds.append(kind)
+                sure = mine[mine.scores >= self.predictor.processor.threshold]
+                shown.append(is_hit(sure.boxes, boxes, k=len(sure)))
+        return hits, kinds, shown
+
+    def _shuffled(self, pairs: list[tuple[Record, Any]]) -> list[tuple[Record, Any]]:
+        """Each picture with the caption of another one; the boxes stay, phrase by phrase."""
+        draw = random.Random(0)
+        others = [record for record, _ in pairs]
+        shuffled = []
+        for record, phrases in pairs:
+            choices = [other for other in others if other["file_name"] != record["file_name"]]
+            other = draw.choice(choices)
+            foreign = self._phrases(other)
+            mixed = []
+            for _, _, boxes, kind in phrases:
+                text, span, _, _ = draw.choice(foreign)
+                mixed.append((text, span, boxes, kind))
+            shuffled.append(({**record, "caption": other["caption"]}, mixed))
+        return shuffled
+
+    def _referring(self) -> float:
+        hits = []
+        for record in self.content["referring"]:
+            found = self.predictor.refer(self.images / record["image"], record["expression"])
+            hits.append(is_hit(found.boxes, xywh_to_xyxy(torch.tensor([record["bbox"]]).float()), k=1))
+        return recall_at(hits)
+
+    def _absent(self) -> float:
+        boxed = []
+        for record in self.content["absent"]:
+            found = self.predictor.detect(self.images / record["image"], record["phrases"])
+            boxed += [bool((found.labels == label).any()) for label in range(len(record["phrases"]))]
+        return recall_at(boxed)
+
+
+def detect_all(folder: Path, predictor: Predictor) -> tuple[Record, list[Record]]:
+    """Content of a set's dev.json and COCO results of all its pictures with all its classes."""
+    content = json.loads((folder / "dev.json").read_text())
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    results = []
+    for record in content["images"]:
+        found: Detections = predictor.detect(
+            folder / record["file_name"], [category["name"] for category in categories], threshold=0.0
+        )
+        results += found.to_coco(record["id"], category_ids=[category["id"] for category in categories])
+    return content, results
+
+
+def pooled(parts: list[tuple[Record, list[Record]]]) -> tuple[Record, list[Record]]:
+    """Several sets of the same categories as one."""
+    step = 1_000_000
+    images, annotations, results = [], [], []
+    for part, (content, found) in enumerate(parts):
+        shift = step * part
+        images += [{**record, "id": record["id"] + shift} for record in content["images"]]
+        annotations += [{**a, "id": a["id"] + shift, "image_id": a["image_id"] + shift} for a in content["annotations"]]
+        results += [{**record, "image_id": record["image_id"] + shift} for record in found]
+    return {"images": images, "annotations": annotations, "categories": parts[0][0]["categories"]}, results
+
+
+def main() -> int:
+    """Evaluate and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--sets", nargs="*", default=None, help="folders of the data; all that have boxes if left out")
+    arguments = parser.parse_args()
+    try:
+        predictor = Predictor.from_pretrained(arguments.model)
+    except GlipError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    names = arguments.sets or sorted(folder.parent.name for folder in arguments.data.glob("*/dev.json"))
+    report: Record = {}
+    coco_parts = []
+    for name in names:
+        folder = arguments.data / name
+        if name == "realground":
+            everything = PostProcessor(candidate_threshold=0.0, max_detections=3000)
+            report[name] = RealGround(
+                folder, Predictor(predictor.model, predictor.processor, rules=everything)
+            ).metrics()
+        elif not name.endswith("_nobox"):
+            content, results = detect_all(folder, predictor)
+            report[name] = coco_metrics(content, results)
+            if name in COCO_SETS:
+                coco_parts.append((content, results))
+    if len(coco_parts) > 1:
+        report["coco pooled"] = coco_metrics(*pooled(coco_parts))
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
