@@ -8,7 +8,7 @@ import difflib
 from dataclasses import field
 from typing import Any, Literal
 
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from glip.errors import ConfigError
 
@@ -79,7 +79,8 @@ class GlipConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse unknown names, which transformers would keep silently, and fill in the backbone's defaults."""
         known = {*self.default_config_fields(), *_TRANSFORMERS_EXTRAS}
-        _refuse_unknown("GlipConfig", kwargs, known)
+        own = {name: value for name, value in kwargs.items() if not name.startswith("_")}  # theirs pass through
+        _refuse_unknown("GlipConfig", own, known)
         super().__post_init__(**kwargs)
         self.backbone = _complete_backbone(self.backbone)
         self.strides = list(self.strides)
@@ -105,7 +106,7 @@ class GlipConfig(PreTrainedConfig):
 
 
 # Written into config.json by transformers, or passed through by it, but no dataclass field of ours.
-_TRANSFORMERS_EXTRAS = {"model_type", "transformers_version", "_name_or_path", "attn_implementation", "torch_dtype"}
+_TRANSFORMERS_EXTRAS = {"model_type", "transformers_version", "name_or_path", "attn_implementation", "torch_dtype"}
 
 
 def _refuse_unknown(where: str, given: dict[str, Any], known: set[str]) -> None:
@@ -170,3 +171,6 @@ def glip_nano() -> GlipConfig:
         top_down=False,
         drop_block=0.0,
     )
+
+
+AutoConfig.register(GlipConfig.model_type, GlipConfig)  # a saved tokenizer looks its model up, too

@@ -299,5 +299,7 @@ def _as_dict(found: Detections) -> ResultDict:
     }
 
 
-AutoImageProcessor.register(GlipConfig, image_processor_classes={"pil": GlipImageProcessor})
+AutoImageProcessor.register(
+    GlipConfig, image_processor_classes={"pil": GlipImageProcessor, "torchvision": GlipImageProcessor}
+)
 AutoProcessor.register(GlipConfig, GlipProcessor)

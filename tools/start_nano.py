@@ -36,17 +36,40 @@ from glip.text.tokens import tokenize_prompts
 from glip.weights.nanodet import NUM_LEVELS, read_nanodet
 
 DATA_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80", "voc2012_sample")
+SMALLEST_SHARE = 0.01  # singular values below this share of the largest do not matter
+UNSEEN_LENGTH = 60.0  # some four times the length of a position's features
 QUIET_SCALE = 0.05  # of what fusion adds before it has learnt anything
 ABSENT_LOGIT = -6.0  # for tokens that name no class
 RIDGE = 1e-3
+NUM_CLASSES = 80
+
+
+@torch.no_grad()
+def share_classifier(model: GlipModel, outputs: list[tuple[Tensor, Tensor]]) -> None:
+    """Let each level's pyramid convolution turn its features so that one classifier serves all levels.
+
+    NanoDet-g has a classifier W_l, b_l of each level. With the finest level's W as the common one, the level's
+    features x become pinv(W) (W_l x + b_l - b), of which W and b say exactly what W_l and b_l say of x. W has fewer
+    rows than features, so a constant along a direction that it does not see changes nothing; a large one keeps the
+    layer norms of the blocks from taking the features' length away.
+    """
+    shared, bias = outputs[0]
+    inverse = torch.linalg.pinv(shared, rtol=SMALLEST_SHARE)
+    unseen = torch.linalg.svd(shared).Vh[-1]  # (C,)
+    for lateral, output, (weight, level_bias) in zip(model.fpn.lateral, model.fpn.output, outputs, strict=True):
+        nn.init.dirac_(lateral.weight)
+        nn.init.zeros_(output.weight)
+        output.weight[:, :, 1, 1] = inverse @ weight
+        output.bias[:] = inverse @ (level_bias - bias) + UNSEEN_LENGTH * unseen
+    nothing = torch.cat([ABSENT_LOGIT - bias[:NUM_CLASSES], torch.zeros(len(bias) - NUM_CLASSES)])
+    for extra in model.fpn.extra:  # NanoDet-g has no such levels: they say "nothing here" until they learn
+        nn.init.zeros_(extra.weight)
+        extra.bias[:] = inverse @ nothing + UNSEEN_LENGTH * unseen
 
 
 def near_identity(model: GlipModel) -> None:
-    """Let the pyramid and the blocks pass the backbone's features on almost unchanged."""
+    """Let the blocks pass the pyramid's features on almost unchanged."""
     channels = model.config.channels
-    for lateral, output in zip(model.fpn.lateral, model.fpn.output, strict=True):
-        nn.init.dirac_(lateral.weight)
-        nn.init.dirac_(output.weight)
     for block in model.blocks:
         assert isinstance(block, GlipBlock)
         nn.init.constant_(block.fusion.image_scale, QUIET_SCALE)
@@ -65,7 +88,7 @@ def _quiet_dyconv(dyconv: DyConv, channels: int) -> None:
         dyconv.from_same.conv.weight.mul_(2)
         dyconv.activation.excite.weight.mul_(0.1)
         dyconv.activation.excite.bias.zero_()
-        dyconv.activation.excite.bias[2 * channels : 3 * channels] = 2.0  # second slope 2/3: a leaky ReLU
+        dyconv.activation.excite.bias[2 * channels : 3 * channels] = 2.7  # second slope 0.9: nearly a line
     for neighbour in (dyconv.from_coarser, dyconv.from_finer):
         nn.init.zeros_(neighbour.norm.weight)
 
@@ -193,6 +216,7 @@ def main() -> None:
     )
     tokenizer = BertTokenizerFast(vocab=str(arguments.minilm / "vocab.txt"), model_max_length=512)
     processor = GlipProcessor(GlipImageProcessor(short_side=352, max_side=640), tokenizer)
+    share_classifier(model, outputs)
     near_identity(model)
     examples = [e for name in DATA_SETS for e in read_detection_json(arguments.data / name / "train.json")]
     coco = sorted({(thing.name) for example in examples for thing in example.objects})

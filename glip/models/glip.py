@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, PreTrainedModel
+from transformers import AutoModelForZeroShotObjectDetection, PreTrainedModel
 
 from glip.configuration import GlipConfig
 from glip.errors import CheckpointError, PromptError, ShapeError
@@ -294,5 +294,4 @@ def split_levels(image: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return [part.unflatten(2, level.shape[2:]) for part, level in zip(parts, like, strict=True)]
 
 
-AutoConfig.register(GlipConfig.model_type, GlipConfig)
 AutoModelForZeroShotObjectDetection.register(GlipConfig, GlipModel)

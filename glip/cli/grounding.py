@@ -1,0 +1,188 @@
+"""Pictures in, detections to the terminal, to a drawn picture and to JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glip.errors import ConfigError, FileError, GlipError, ImageError, PromptError
+from glip.structures.detections import Detections
+
+if TYPE_CHECKING:
+    from glip.predictor import Predictor
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+Search = Callable[["Predictor", Path], Detections]
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """Where results go.
+
+    Attributes:
+        picture: file of the drawn picture, or a folder where there are several; None for none.
+        records: JSON file; None for none.
+        overwrite: whether existing files are replaced.
+    """
+
+    picture: Path | None
+    records: Path | None
+    overwrite: bool
+
+    def check(self, images: Sequence[Path]) -> None:
+        """Refuse, before any work, what could not be written afterwards.
+
+        Raises:
+            FileError: a target exists, has no folder, or is a file where a folder is needed.
+        """
+        targets = [] if self.picture is None else [self.picture_of(image, images) for image in images]
+        if self.picture is not None and len(images) == 1 and targets[0].suffix.lower() not in PICTURE_SUFFIXES:
+            raise FileError(f"--output {self.picture}: end the name in one of {', '.join(PICTURE_SUFFIXES)}")
+        if self.picture is not None and len(images) > 1 and self.picture.suffix:
+            raise FileError(f"--output {self.picture}: several pictures need a folder, not a file name")
+        targets += [] if self.records is None else [self.records]
+        for target in targets:
+            if target.is_dir():
+                raise FileError(f"{target}: is a folder; give a file name")
+            if target.exists() and not self.overwrite:
+                raise FileError(f"{target}: exists already; choose another name or add --overwrite")
+            if target.parent != self.picture and not target.parent.is_dir():
+                raise FileError(f"{target}: there is no folder {target.parent}; make it first")
+        if len(set(targets)) < len(targets):
+            raise FileError("two pictures would be written to one file: their names are equal; do them one by one")
+
+    def picture_of(self, image: Path, images: Sequence[Path]) -> Path:
+        """Where the drawn copy of a picture goes."""
+        assert self.picture is not None
+        return self.picture if len(images) == 1 else self.picture / f"{image.stem}.png"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One search over pictures.
+
+    Attributes:
+        paths: pictures, or folders of them.
+        sinks: where results go.
+        model: what `Predictor.from_pretrained` takes.
+        device: where the network runs.
+    """
+
+    paths: Sequence[Path]
+    sinks: Sinks
+    model: str
+    device: str
+
+    def run(self, search: Search) -> None:
+        """Search every picture; one that cannot be read is reported, and the others are still done.
+
+        Raises:
+            GlipError: nothing could be done, or at least one picture failed.
+        """
+        from glip.images import list_images
+
+        images = [image for path in self.paths for image in list_images(path)]
+        self.sinks.check(images)
+        predictor = _load(self.model, self.device)
+        results: dict[str, Detections] = {}
+        failures: list[GlipError] = []
+        for image in _progress(images):
+            try:
+                found = search(predictor, image)
+            except (ImageError, FileError) as error:
+                failures.append(error)
+                continue
+            results[str(image)] = found
+            _say(image, found, several=len(images) > 1)
+            self._draw(image, images, found)
+        self._write(results, several=len(images) > 1)
+        if failures:
+            for failure in failures[:-1]:
+                sys.stderr.write(f"error: {failure}\n")
+            raise failures[-1]
+
+    def _draw(self, image: Path, images: Sequence[Path], found: Detections) -> None:
+        if self.sinks.picture is None:
+            return
+        from glip.images import read_image
+
+        target = self.sinks.picture_of(image, images)
+        if len(images) > 1:
+            target.parent.mkdir(exist_ok=True)
+        found.draw(read_image(image)).save(target)
+
+    def _write(self, results: dict[str, Detections], *, several: bool) -> None:
+        if self.sinks.records is None or not results:
+            return
+        records = {image: found.to_dicts() for image, found in results.items()}
+        content = records if several else next(iter(records.values()))
+        self.sinks.records.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def parse_labels(text: str) -> list[str]:
+    """Names between commas, without spaces round them.
+
+    Raises:
+        PromptError: there is no name, or an empty one.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise PromptError(f"names must stand between commas, as in 'cat, remote control', got {text!r}")
+    return names
+
+
+def parse_threshold(text: str | None) -> float | dict[str, float] | None:
+    """A number, or `name=number` between commas.
+
+    Raises:
+        ConfigError: a number is missing, or not in [0, 1].
+    """
+    if text is None:
+        return None
+    if "=" not in text:
+        return _share(text)
+    pairs = [part.partition("=") for part in text.split(",")]
+    return {name.strip(): _share(number) for name, _, number in pairs}
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ConfigError(f"a threshold must be a number from 0 to 1, as in 0.4 or 'cat=0.4', got {text.strip()!r}")
+    return number
+
+
+def _load(model: str, device: str) -> "Predictor":
+    from transformers.utils import logging
+
+    from glip.predictor import Predictor
+
+    logging.disable_progress_bar()  # ours is the only one on the terminal
+    return Predictor.from_pretrained(model, device=device)
+
+
+def _progress(images: Sequence[Path]) -> Iterator[Path]:
+    """The pictures, under a progress bar where there are several and somebody is looking."""
+    if len(images) == 1 or not sys.stderr.isatty():
+        yield from images
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(images, description="pictures", console=Console(stderr=True))
+
+
+def _say(image: Path, found: Detections, *, several: bool) -> None:
+    """One line for each box on standard output."""
+    prefix = f"{image}\t" if several else ""
+    if not len(found):
+        print(f"{prefix}nothing found; a lower --threshold shows less certain boxes")
+    for record in found.to_dicts():
+        corners = " ".join(f"{edge:.0f}" for edge in record["box"].values())
+        print(f"{prefix}{record['label']}\t{record['score']:.2f}\t{corners}")

@@ -1,0 +1,136 @@
+"""The `glip` command: what it takes and what it says. The work is in `glip.cli.grounding`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glip.errors import GlipError
+
+EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+
+app = typer.Typer(
+    name="glip",
+    help="Find what words name in pictures. Start with: glip detect photo.jpg --labels 'cat, remote control'",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Images = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.", show_default=False)]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write the drawn picture here; for several pictures, a folder."),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write labels, scores and boxes here as JSON.")]
+ModelName = Annotated[
+    str, typer.Option("--model", help="glip-nano, a save_pretrained folder, or an official .pth file.")
+]
+Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1, mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist; else nothing is written over.")]
+ThresholdText = Annotated[
+    str | None,
+    typer.Option(
+        "--threshold",
+        help="Lowest score shown, 0 to 1, or one for each label: 'cat=0.4, dog=0.6'. The model's own if left out.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def detect(
+    images: Images,
+    labels: Annotated[
+        str, typer.Option("--labels", "-l", help="Class names, separated by commas: 'cat, remote control'.")
+    ],
+    threshold: ThresholdText = None,
+    output: Output = None,
+    json: JsonFile = None,
+    model: ModelName = "glip-nano",
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """Find every instance of the classes you name.
+
+    Example: glip detect street.jpg --labels "car, traffic light, person" --output found.png
+    """
+    from glip.cli.grounding import Job, Sinks, parse_labels, parse_threshold
+
+    names = parse_labels(labels)
+    limit = parse_threshold(threshold)
+    Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device).run(
+        lambda predictor, image: predictor.detect(image, names, threshold=limit)
+    )
+
+
+@app.command()
+def ground(
+    images: Images,
+    caption: Annotated[str, typer.Argument(help="A sentence about the pictures.", show_default=False)],
+    phrases: Annotated[
+        str | None,
+        typer.Option(
+            "--phrases", help="Parts of the sentence to find, separated by commas; its noun phrases if left out."
+        ),
+    ] = None,
+    threshold: ThresholdText = None,
+    output: Output = None,
+    json: JsonFile = None,
+    model: ModelName = "glip-nano",
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """Find what the phrases of a sentence name.
+
+    Example: glip ground sofa.jpg "a cat next to two remotes" --output found.png
+    """
+    from glip.cli.grounding import Job, Sinks, parse_labels, parse_threshold
+
+    wanted = None if phrases is None else parse_labels(phrases)
+    limit = parse_threshold(threshold)
+    Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device).run(
+        lambda predictor, image: predictor.ground(image, caption, wanted, threshold=limit)
+    )
+
+
+@app.command()
+def refer(
+    images: Images,
+    expression: Annotated[str, typer.Argument(help="Words that describe one thing.", show_default=False)],
+    output: Output = None,
+    json: JsonFile = None,
+    model: ModelName = "glip-nano",
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """Find the one thing that an expression describes.
+
+    Example: glip refer sofa.jpg "the cat on the left" --output found.png
+    """
+    from glip.cli.grounding import Job, Sinks
+
+    Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device).run(
+        lambda predictor, image: predictor.refer(image, expression)
+    )
+
+
+def main() -> None:
+    """Run the command; every expected error is one sentence on stderr and exit code 1."""
+    try:
+        app()
+    except GlipError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_ERROR)
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}; nothing else was changed\n")
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was written so far is whole\n")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
