@@ -4,6 +4,7 @@ Variants are functions that state what differs (`glip_tiny_a`, `glip_tiny`, `gli
 `glip_nano`), not classes.
 """
 
+import copy
 import difflib
 from dataclasses import field
 from typing import Any, Literal
@@ -38,7 +39,7 @@ BACKBONE_FIELDS: dict[str, dict[str, Any]] = {
 class GlipConfig(PreTrainedConfig):
     """Everything that decides the shape and arithmetic of a `GlipModel`.
 
-    Args:
+    Attributes:
         backbone: `kind` (one of `BACKBONE_FIELDS`) and that kind's numbers.
         text: arguments of `transformers.BertConfig`; what is not named keeps BERT-base's value.
         channels: C of the pyramid and of the head.
@@ -123,7 +124,7 @@ def _complete_backbone(backbone: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"GlipConfig.backbone.kind must be one of {sorted(BACKBONE_FIELDS)}, got {kind!r}")
     fields = BACKBONE_FIELDS[kind]
     _refuse_unknown(f"GlipConfig.backbone ({kind})", backbone, {*fields, "kind"})
-    complete = {"kind": kind, **fields, **backbone}
+    complete = copy.deepcopy({"kind": kind, **fields, **backbone})
     missing = [name for name, value in complete.items() if value is ...]
     if missing:
         raise ConfigError(f"GlipConfig.backbone ({kind}): {missing[0]!r} must be given")

@@ -79,11 +79,7 @@ class Predictor:
             ConfigError: the device is not there.
         """
         device = _checked_device(device)
-        path = SHIPPED.get(str(name_or_path), Path(name_or_path))
-        if not path.exists():
-            raise FileError(
-                f"no model {str(name_or_path)!r}: give {DEFAULT_MODEL!r}, a folder from save_pretrained, or a .pth file"
-            )
+        path = find_model(name_or_path)
         if path.is_file():
             if path.suffix not in ORIGINAL_SUFFIXES:
                 raise CheckpointError(
@@ -290,6 +286,20 @@ class Predictor:
             )
             return merged[kept]
         return merged[scores.argsort(descending=True, stable=True)]
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The place of a shipped model by its name, or the path itself.
+
+    Raises:
+        FileError: there is no such model.
+    """
+    path = SHIPPED.get(str(name_or_path), Path(name_or_path))
+    if not path.exists():
+        raise FileError(
+            f"no model {str(name_or_path)!r}: give {DEFAULT_MODEL!r}, a folder from save_pretrained, or a .pth file"
+        )
+    return path
 
 
 def published_processor() -> GlipProcessor:

@@ -31,7 +31,7 @@ def read_detection_json(path: str | Path, *, images: str | Path | None = None) -
     names = {
         _field(path, category, "categories", "id"): str(_field(path, category, "categories", "name"))
         for category in _section(path, content, "categories")
-        if category.get("id") != BACKGROUND_ID
+        if category.get("id") != BACKGROUND_ID or _uses_background_id(content)
     }
     by_image = _annotations_by_image(path, content)
     examples = []
@@ -104,6 +104,11 @@ def _section(path: str | Path, content: Record, name: str) -> list[Record]:
     if not isinstance(section, list) or not all(isinstance(record, dict) for record in section):
         raise DataError(f"{path}: {name!r} must be a list of objects, got {type(section).__name__}")
     return section
+
+
+def _uses_background_id(content: Record) -> bool:
+    """Whether category 0 is a class like others: some files have it as a background without boxes."""
+    return any(annotation.get("category_id") == BACKGROUND_ID for annotation in content.get("annotations") or [])
 
 
 def _field(path: str | Path, record: Record, section: str, name: str) -> Any:

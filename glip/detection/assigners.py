@@ -17,7 +17,13 @@ MIN_INSIDE = 0.01  # pixels by which an anchor's centre must lie inside its box
 
 
 class Assigner(Protocol):
-    """A rule that gives each anchor a box or none."""
+    """A rule that gives each anchor a box or none.
+
+    Attributes:
+        centres_inside: whether an anchor's centre always lies inside its box, so that centerness can weigh box losses.
+    """
+
+    centres_inside: bool
 
     def __call__(
         self,
@@ -49,6 +55,8 @@ class AtssAssigner:
     Args:
         top_k: nearest anchors taken from each level as a box's candidates.
     """
+
+    centres_inside = True
 
     def __init__(self, *, top_k: int = 9) -> None:
         self.top_k = top_k
@@ -96,6 +104,8 @@ class HungarianAssigner:
         l1_weight: of the L1 distance of encoded boxes.
         giou_weight: of the generalised IoU.
     """
+
+    centres_inside = False
 
     def __init__(self, *, alignment_weight: float = 2.0, l1_weight: float = 1.0, giou_weight: float = 2.0) -> None:
         self.alignment_weight = alignment_weight

@@ -91,7 +91,7 @@ class GlipCriterion:
         anchors: Tensor,
         count: Tensor,
     ) -> dict[str, Tensor]:
-        """Box terms weighted by centerness, and centerness itself, over positive anchors."""
+        """Box terms, weighted by centerness where it means something, and centerness itself, over positive anchors."""
         image, anchor = torch.stack(list(assigned)).ne(UNASSIGNED).nonzero(as_tuple=True)
         deltas = output.box_deltas[image, anchor].float()
         centerness_logits = output.centerness_logits[image, anchor].float()
@@ -100,13 +100,14 @@ class GlipCriterion:
         truth_deltas = encode_boxes(truth, anchors)
         truth = decode_boxes(truth_deltas, anchors)  # as published: rounded the way the prediction is
         centerness = centerness_targets(truth, anchors)
-        total = self.reduce_mean(centerness.sum()).clamp(min=MIN_WEIGHT_SUM)
+        box_weights = centerness if self.assigner.centres_inside else torch.ones_like(centerness)
+        total = self.reduce_mean(box_weights.sum()).clamp(min=MIN_WEIGHT_SUM)
         giou = 1 - elementwise_giou(decode_boxes(deltas, anchors), truth)
         distance = (deltas - truth_deltas).abs().mean(dim=1)
         entropy = F.binary_cross_entropy_with_logits(centerness_logits, centerness, reduction="sum")
         return {
-            "loss_giou": self.weights.giou * (centerness * giou).sum() / total,
-            "loss_l1": self.weights.l1 * (centerness * distance).sum() / total,
+            "loss_giou": self.weights.giou * (box_weights * giou).sum() / total,
+            "loss_l1": self.weights.l1 * (box_weights * distance).sum() / total,
             "loss_centerness": self.weights.centerness * entropy / count,
         }
 

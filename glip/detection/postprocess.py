@@ -50,6 +50,9 @@ class PostProcessor:
         for name in ("candidate_threshold", "nms_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name in ("candidates_per_level", "max_detections"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     def __call__(
         self,
@@ -143,9 +146,11 @@ def aggregate_scores(logits: Tensor, token_map: Tensor, aggregation: Aggregation
     token_map = token_map.to(logits.device)
     probabilities = logits.sigmoid()
     if aggregation == "max":
-        columns = [probabilities[:, tokens].amax(dim=1) if tokens.any() else None for tokens in token_map]
-        zero = probabilities.new_zeros(len(logits))
-        return torch.stack([zero if column is None else column for column in columns], dim=1)
+        scores = probabilities.new_zeros(len(logits), len(token_map))
+        for phrase, tokens in enumerate(token_map):
+            if tokens.any():
+                scores[:, phrase] = probabilities[:, tokens].amax(dim=1)
+        return scores
     weights = token_map.to(logits.dtype)
     return probabilities @ (weights / weights.sum(dim=1, keepdim=True).clamp(min=1)).T
 

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent: written beside, flushed to the disk, then renamed."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint; choose another output folder") from error
     if not isinstance(content, dict) or "step" not in content:
         raise CheckpointError(f"{path}: not a checkpoint of a training run; choose another output folder")
     return content

@@ -53,7 +53,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     """A whole experiment.
 
     Attributes:
-        start: folder of the model that training starts from.
+        start: the model that training starts from: a folder, or "glip-nano".
         output: folder for checkpoints, log and the trained model; an interrupted run there goes on.
         sources: the mixture.
         frozen: modules that are not trained, by name.

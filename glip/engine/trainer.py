@@ -21,6 +21,7 @@ from glip.engine.config import OptimizerConfig, SourceConfig, TrainConfig
 from glip.engine.ema import ParameterAverage
 from glip.errors import DataError, GlipError
 from glip.models.glip import GlipModel
+from glip.predictor import find_model
 from glip.processing import GlipProcessor
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,9 @@ class Trainer:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.processor: GlipProcessor = GlipProcessor.from_pretrained(config.start)
-        self.model = GlipModel.from_pretrained(config.start)
+        start = find_model(config.start)
+        self.processor: GlipProcessor = GlipProcessor.from_pretrained(start)
+        self.model = GlipModel.from_pretrained(start)
         for name in config.frozen:
             self.model.get_submodule(name).requires_grad_(requires_grad=False)
         self.criterion = GlipCriterion(weights=config.losses)

@@ -6,6 +6,7 @@ operator is the path everywhere else and the tests' judge.
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,9 @@ class ModulatedDeformConv(nn.Module):
             `(B, out_channels, h, w)` float32, with `h = ceil(H / stride)` and `w` likewise.
         """
         convolve = gather_deform_conv2d if features.device.type == "cpu" else torchvision_deform_conv2d
-        with torch.autocast(features.device.type, enabled=False):
+        device = features.device.type
+        in_float32 = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+        with in_float32:
             return convolve(
                 features.float(), offsets.float(), mask.float(), self.weight.float(), self.bias.float(), self.stride
             )
@@ -85,7 +88,7 @@ def gather_deform_conv2d(
     sampled = F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")  # (B*h*w*9, C)
     kernel = weight.permute(2, 3, 1, 0).reshape(TAPS * channels, -1)  # (9*C, O)
     result = torch.addmm(bias, sampled.view(-1, TAPS * channels), kernel)
-    return result.view(batch, height, width, -1).permute(0, 3, 1, 2)
+    return result.view(batch, height, width, len(weight)).permute(0, 3, 1, 2)
 
 
 def _corners(offsets: Tensor, mask: Tensor, size: torch.Size | tuple[int, int], stride: int) -> tuple[Tensor, Tensor]:

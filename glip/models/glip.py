@@ -109,8 +109,12 @@ class GlipModel(PreTrainedModel):
         """Leave every module as its constructor made it.
 
         transformers would draw all weights again, and with them the focal prior, the scales and torchvision's own
-        initialisation. Parts that are transformers models (BERT) still follow their own rule.
+        initialisation. Parts that are transformers models (BERT) still follow their own rule. Only buffers that no
+        file holds are computed again, which timm's modules can do.
         """
+        compute_buffers = getattr(module, "init_non_persistent_buffers", None)
+        if compute_buffers is not None:
+            compute_buffers()
 
     def forward(
         self,
@@ -232,6 +236,7 @@ class GlipModel(PreTrainedModel):
             CheckpointError: the file lacks a tensor, has one too many, or one of another shape.
         """
         kwargs.setdefault("dtype", torch.float32)
+        kwargs["ignore_mismatched_sizes"] = True  # reported, and refused below with our own error
         wants_report = kwargs.pop("output_loading_info", False)
         loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         model, report = loaded

@@ -53,6 +53,8 @@ NOTHING = make_targets()
 class Chosen:
     """An assigner that gives box 0 to the anchors it was told, and remembers nothing else."""
 
+    centres_inside = True
+
     def __init__(self, *anchors: int) -> None:
         self.anchors = anchors
 
@@ -180,6 +182,16 @@ def test_box_terms_are_weighted_by_centerness() -> None:
     decoded = decode_boxes(output.box_deltas.detach()[0, 7:9], ANCHORS[7:9])
     costs = 2 * (1 - elementwise_giou(decoded, ANCHORS[[7, 7]]))
     torch.testing.assert_close(losses["loss_giou"].detach(), (weights * costs).sum() / weights.sum())
+
+
+def test_box_terms_are_not_weighted_where_the_rule_lets_centres_lie_outside() -> None:
+    assigner = Chosen(7, 8)
+    assigner.centres_inside = False
+    output = make_output(1)
+    losses = GlipCriterion(assigner=assigner, weights=ALL_TERMS)(output, [make_targets(ANCHORS[7].tolist())])
+    truth = encode_boxes(ANCHORS[[7, 7]], ANCHORS[7:9])
+    distances = (output.box_deltas.detach()[0, 7:9] - truth).abs().mean(dim=1)
+    torch.testing.assert_close(losses["loss_l1"].detach(), distances.mean())
 
 
 def test_alignment_and_centerness_are_divided_by_the_number_of_positive_anchors() -> None:

@@ -222,7 +222,7 @@ def _to_windows(features: Tensor, window: int) -> Tensor:
     """`(B, h, w, C)` to `(B, windows, window * window, C)`."""
     batch, height, width, dim = features.shape
     grid = features.view(batch, height // window, window, width // window, window, dim)
-    return grid.transpose(2, 3).reshape(batch, -1, window * window, dim)
+    return grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def _from_windows(windows: Tensor, window: int, shape: torch.Size) -> Tensor:
