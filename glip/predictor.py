@@ -18,6 +18,7 @@ from glip.structures.detections import Detections
 from glip.structures.prompt import Prompt, Span, phrase_texts
 from glip.text.prompts import prompt_from_caption, prompt_from_expression
 from glip.text.tokens import TokenizedPrompts, pack_labels, tokenize_prompts
+from glip.weights.folder import check_model_folder, check_processor_folder
 
 DEFAULT_MODEL = "glip-nano"
 SHIPPED = {DEFAULT_MODEL: Path(__file__).parent / "pretrained" / "glip_nano"}
@@ -87,8 +88,8 @@ class Predictor:
                 )
             model, processor = GlipModel.from_original(path), published_processor()
         else:
-            if not (path / "config.json").is_file():
-                raise CheckpointError(f"{path}: no config.json in this folder; give one that save_pretrained wrote")
+            check_model_folder(path)
+            check_processor_folder(path)
             model, processor = GlipModel.from_pretrained(path), GlipProcessor.from_pretrained(path)
         model.to(device=device, dtype=dtype)  # type: ignore[call-arg]  # wrapped by transformers
         return cls(model, processor, rules=rules, batch_size=batch_size)

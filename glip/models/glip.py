@@ -23,6 +23,7 @@ from glip.models.fpn import FeaturePyramid
 from glip.models.fusion import BidirectionalFusion
 from glip.models.text_encoder import TextEncoder
 from glip.structures.output import GlipOutput
+from glip.weights.folder import check_model_folder
 from glip.weights.official import read_official_checkpoint
 
 BACKBONE_LEVELS = 3
@@ -235,6 +236,8 @@ class GlipModel(PreTrainedModel):
         Raises:
             CheckpointError: the file lacks a tensor, has one too many, or one of another shape.
         """
+        if Path(pretrained_model_name_or_path).is_dir():
+            check_model_folder(Path(pretrained_model_name_or_path))
         kwargs.setdefault("dtype", torch.float32)
         kwargs["ignore_mismatched_sizes"] = True  # reported, and refused below with our own error
         wants_report = kwargs.pop("output_loading_info", False)

@@ -122,7 +122,8 @@ def _spans_of_phrases(caption: str, phrases: Sequence[str | Span | Sequence[Span
 
 
 def _given_spans(phrase: Span | Sequence[Span]) -> tuple[Span, ...]:
-    spans = phrase if phrase and all(isinstance(part, list | tuple) for part in phrase) else (phrase,)
+    is_several = isinstance(phrase, list | tuple) and bool(phrase) and isinstance(phrase[0], list | tuple)
+    spans = phrase if is_several else (phrase,)
     pairs = []
     for span in spans:
         match span:

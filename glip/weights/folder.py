@@ -1,0 +1,66 @@
+"""Is a folder one that `save_pretrained` wrote? Asked before transformers reads it, so that the answer is a sentence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from glip.configuration import GlipConfig
+from glip.errors import CheckpointError
+
+CONFIG, INDEX, WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"
+PROCESSOR_FILES = ("processor_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse a folder without a GLIP config and readable weights.
+
+    Raises:
+        CheckpointError: a file is missing, cut short, or of another kind of model.
+    """
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder}: no config.json in this folder; give one that save_pretrained wrote")
+    kind = _read_json(folder / CONFIG).get("model_type")
+    if kind != GlipConfig.model_type:
+        raise CheckpointError(f"{folder}: config.json is of a {kind!r} model, expected 'glip'")
+    if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
+        names = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
+    else:
+        names = [WEIGHTS]
+    for name in names:
+        _check_weights(folder / name)
+
+
+def check_processor_folder(folder: Path) -> None:
+    """Refuse a folder without the settings of a processor and a tokenizer.
+
+    Raises:
+        CheckpointError: a file is missing or cut short.
+    """
+    for name in PROCESSOR_FILES:
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder}: no {name}, which the tokenizer and processor need; save the processor there"
+            )
+        _read_json(folder / name)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not valid JSON; is the file cut short?") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected an object, got a {type(content).__name__}")
+    return content
+
+
+def _check_weights(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the weights are not there; copy the whole folder")
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: the weights cannot be read; is the file cut short?") from error
