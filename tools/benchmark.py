@@ -56,14 +56,19 @@ Times = dict[str, float]
 
 
 def words_of_length(tokens: int, tokenizer: Any) -> tuple[Prompt, TokenizedPrompts]:
-    """A class list of at most so many tokens, as near as COCO's names come."""
+    """A class list of so many tokens, made of COCO's names; or a little less, where they do not add up."""
+    names = [name.strip() for name in NAMES.split(",")]
+
+    def words_of(labels: list[str]) -> TokenizedPrompts:
+        return tokenize_prompts([prompt_from_labels(labels)], tokenizer)
+
     chosen: list[str] = []
-    for name in (part.strip() for part in NAMES.split(",")):
-        words = tokenize_prompts([prompt_from_labels([*chosen, name])], tokenizer)
-        if words.input_ids.shape[1] <= tokens:
+    for name in names:
+        if words_of([*chosen, name]).input_ids.shape[1] <= tokens:
             chosen.append(name)
-    prompt = prompt_from_labels(chosen)
-    return prompt, tokenize_prompts([prompt], tokenizer)
+    exact = ([*chosen[:-1], name] for name in names)  # one token short: a longer last name may fill it
+    chosen = next((labels for labels in exact if words_of(labels).input_ids.shape[1] == tokens), chosen)
+    return prompt_from_labels(chosen), words_of(chosen)
 
 
 def pad_words(words: TokenizedPrompts) -> TokenizedPrompts:

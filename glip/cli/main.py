@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from glip.cli import evaluate
 from glip.errors import GlipError
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
@@ -18,6 +19,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(evaluate.app, name="evaluate")
 
 Images = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.", show_default=False)]
 Output = Annotated[

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glip.detection.anchors import box_centres
 from glip.detection.box_coder import LEGACY_PIXEL, decode_boxes
-from glip.structures.boxes import elementwise_giou, pairwise_iou
+from glip.structures.boxes import pairwise_giou, pairwise_iou
 from glip.structures.targets import Targets
 
 UNASSIGNED = -1
@@ -130,7 +130,7 @@ class HungarianAssigner:
         cost = (
             self.alignment_weight * self._alignment_cost(alignment_logits.float(), targets.token_map)
             + self.l1_weight * _normalized_l1(boxes, targets.boxes)
-            - self.giou_weight * _pairwise_giou(boxes, targets.boxes)
+            - self.giou_weight * pairwise_giou(boxes, targets.boxes)
         )
         rows, columns = linear_sum_assignment(cost.cpu().numpy())
         assigned[torch.as_tensor(rows)] = torch.as_tensor(columns, device=assigned.device)
@@ -151,9 +151,3 @@ def _normalized_l1(boxes: Tensor, targets: Tensor) -> Tensor:
     """L1 distance of corners in units of each target's mean side: `(A, N)`."""
     scale = ((targets[:, 2:] - targets[:, :2]).mean(dim=1) + LEGACY_PIXEL).clamp(min=1)
     return torch.cdist(boxes, targets, p=1) / scale / 4
-
-
-def _pairwise_giou(boxes: Tensor, targets: Tensor) -> Tensor:
-    """Generalised IoU of every pair: `(A, N)`."""
-    pairs = boxes.repeat_interleave(len(targets), dim=0), targets.repeat(len(boxes), 1)
-    return elementwise_giou(*pairs).view(len(boxes), len(targets))

@@ -69,6 +69,31 @@ def elementwise_giou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     return intersection / union - (hull_area - union) / hull_area
 
 
+def pairwise_giou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Generalised IoU of every pair (Rezatofighi et al. 2019, equation 3).
+
+    Args:
+        boxes1: `(N, 4)` xyxy pixels.
+        boxes2: `(M, 4)` xyxy pixels.
+
+    Returns:
+        `(N, M)` in `[-1, 1]`; the IoU where the box round both has no area.
+    """
+    iou = pairwise_iou(boxes1, boxes2)
+    hull = torch.cat(
+        [
+            torch.minimum(boxes1[:, None, :2], boxes2[None, :, :2]),
+            torch.maximum(boxes1[:, None, 2:], boxes2[None, :, 2:]),
+        ],
+        dim=2,
+    )
+    hull_area = box_areas(hull)
+    both = box_areas(boxes1)[:, None] + box_areas(boxes2)[None]
+    union = both / (1 + iou)  # since IoU = (both - union) / union
+    empty = (hull_area - union) / hull_area.clamp(min=torch.finfo(iou.dtype).tiny)
+    return torch.where(hull_area > 0, iou - empty, iou)
+
+
 def clip_boxes(boxes: Tensor, size: tuple[int, int], *, pixel: float = 0.0) -> Tensor:
     """Boxes moved inside an image.
 

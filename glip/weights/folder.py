@@ -1,4 +1,4 @@
-"""Is a folder one that `save_pretrained` wrote? Asked before transformers reads it, so that the answer is a sentence."""
+"""Is a folder one that `save_pretrained` wrote? Asked before transformers reads it, so that errors are sentences."""
 
 import json
 from pathlib import Path
