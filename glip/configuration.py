@@ -9,12 +9,13 @@ import difflib
 from dataclasses import field
 from typing import Any, Literal
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, BertConfig, PreTrainedConfig
 
 from glip.errors import ConfigError
 
 BackboneKind = Literal["swin", "resnet", "csp", "timm", "transformers"]
 
+LEAST = {"channels": 1, "num_blocks": 1, "fusion_dim": 1, "fusion_heads": 1, "num_groups": 1, "max_tokens": 3}
 # Which numbers each kind of backbone takes, with their defaults; `...` marks a number that has none.
 BACKBONE_FIELDS: dict[str, dict[str, Any]] = {
     "swin": {
@@ -84,12 +85,18 @@ class GlipConfig(PreTrainedConfig):
         _refuse_unknown("GlipConfig", own, known)
         super().__post_init__(**kwargs)
         self.backbone = _complete_backbone(self.backbone)
+        _refuse_unknown("GlipConfig.text", self.text, set(BertConfig().to_dict()))
         self.strides = list(self.strides)
         self._check_values()
 
     def _check_values(self) -> None:
-        if self.num_blocks < 1:
-            raise ConfigError(f"GlipConfig.num_blocks must be at least 1, got {self.num_blocks}")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(f"GlipConfig.{name} must be a whole number, at least {least}, got {value!r}")
+        for name in ("fusion_dropout", "drop_block"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"GlipConfig.{name} must be in [0, 1), got {getattr(self, name)}")
         if self.channels % self.num_groups:
             raise ConfigError(
                 f"GlipConfig.channels must be a multiple of num_groups, got {self.channels} and {self.num_groups}"
@@ -119,6 +126,8 @@ def _refuse_unknown(where: str, given: dict[str, Any], known: set[str]) -> None:
 
 
 def _complete_backbone(backbone: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(backbone, dict):
+        raise ConfigError(f"GlipConfig.backbone must be a dict with a 'kind', got {backbone!r}")
     kind = backbone.get("kind")
     if kind not in BACKBONE_FIELDS:
         raise ConfigError(f"GlipConfig.backbone.kind must be one of {sorted(BACKBONE_FIELDS)}, got {kind!r}")

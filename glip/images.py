@@ -90,6 +90,8 @@ def _from_wide(values: npt.NDArray[Any]) -> Image.Image:
 
 
 def _from_array(values: npt.NDArray[Any], *, what: str) -> Image.Image:
+    if values.dtype.kind not in "buif":
+        raise ImageError(f"an image must be an {what} of numbers, got an array of {values.dtype}")
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self, overload
+from typing import Self, cast, overload
 
 import torch
 from torch import Tensor
@@ -80,6 +80,8 @@ class Predictor:
             ConfigError: the device is not there.
         """
         device = _checked_device(device)
+        if not dtype.is_floating_point:
+            raise ConfigError(f"dtype must be a floating type such as torch.float32 or torch.bfloat16, got {dtype}")
         path = find_model(name_or_path)
         if path.is_file():
             if path.suffix not in ORIGINAL_SUFFIXES:
@@ -170,7 +172,7 @@ class Predictor:
             ImageError: a picture cannot be read.
         """
         pictures = as_list(images)
-        captions = [caption] * len(pictures) if isinstance(caption, str) else list(caption)
+        captions = _one_each(caption, len(pictures))
         prompts = [prompt_from_caption(text, phrases) for text in captions]
         return self._answer(images, self._run_prompts(pictures, prompts, self.rules), threshold)
 
@@ -193,7 +195,7 @@ class Predictor:
             For each picture the best box, whatever its score; none only if nothing at all was found.
         """
         pictures = as_list(images)
-        texts = [expression] * len(pictures) if isinstance(expression, str) else list(expression)
+        texts = _one_each(expression, len(pictures))
         rules = replace(self.rules, candidate_threshold=0.0)  # the best of all, even if none is good
         found = self._run_prompts(pictures, [prompt_from_expression(text) for text in texts], rules)
         return self._answer(images, [best[:1] for best in found], 0.0)
@@ -309,6 +311,11 @@ def published_processor() -> GlipProcessor:
     return GlipProcessor(GlipImageProcessor(), shipped.tokenizer)
 
 
+def _one_each(text: str | Sequence[str], count: int) -> list[str]:
+    """A text for each picture; what is no text at all is left for the prompt to refuse."""
+    return list(text) if isinstance(text, list | tuple) else [cast(str, text)] * count
+
+
 def _rows(words: TokenizedPrompts, rows: slice) -> TokenizedPrompts:
     return replace(
         words,
@@ -327,6 +334,14 @@ def _checked_device(device: str | torch.device) -> torch.device:
         checked = torch.device(device)
     except RuntimeError as error:
         raise ConfigError(f"device must be like 'cpu' or 'cuda:0', got {device!r}") from error
-    if checked.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} is not there: this torch sees no GPU; use device='cpu'")
+    if checked.type == "meta":
+        raise ConfigError("device 'meta' holds no numbers; use device='cpu'")
+    try:
+        torch.empty(0, device=checked)
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # all mean that it is not there
+        raise ConfigError(f"device {str(device)!r} is not there for this torch; use device='cpu'") from error
     return checked

@@ -128,7 +128,7 @@ def test_every_kind_of_backbone_is_completed_with_its_defaults(kind: str) -> Non
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        pytest.param({"num_blocks": 0}, "num_blocks must be at least 1, got 0", id="no blocks"),
+        pytest.param({"num_blocks": 0}, "num_blocks must be a whole number, at least 1, got 0", id="no blocks"),
         pytest.param({"channels": 250}, "multiple of num_groups, got 250 and 16", id="channels that make no groups"),
         pytest.param(
             {"fusion_dim": 2047}, "multiple of fusion_heads, got 2047 and 8", id="a width that makes no heads"

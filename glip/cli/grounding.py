@@ -164,6 +164,7 @@ def _load(model: str, device: str) -> "Predictor":
     from glip.predictor import Predictor
 
     logging.disable_progress_bar()  # ours is the only one on the terminal
+    logging.set_verbosity_error()  # what is wrong with a model ends in one sentence of ours
     return Predictor.from_pretrained(model, device=device)
 
 

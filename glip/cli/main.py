@@ -2,19 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from glip.cli import evaluate
 from glip.errors import GlipError
 
-EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+UsageError: Any = typer.BadParameter.__base__  # of the click that typer brings along
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="glip",
     help="Find what words name in pictures. Start with: glip detect photo.jpg --labels 'cat, remote control'",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -123,14 +123,21 @@ def refer(
 def main() -> None:
     """Run the command; every expected error is one sentence on stderr and exit code 1."""
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # typer's own answer to Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code if sys.argv[1:] else EXIT_USAGE)
+    except UsageError as error:
+        where = error.ctx.command_path if error.ctx is not None else "glip"
+        sys.stderr.write(f"error: {error.format_message()} See '{where} --help'.\n")
+        sys.exit(EXIT_USAGE)
     except GlipError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_ERROR)
     except OSError as error:
         sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}; nothing else was changed\n")
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted; what was written so far is whole\n")
         sys.exit(EXIT_INTERRUPTED)
 

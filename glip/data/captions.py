@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from glip.data.examples import Example, GroundedObject
+from glip.errors import ConfigError
 from glip.structures.prompt import Phrase, Prompt
 from glip.text.prompts import SEPARATOR, clean_class_name, prompt_from_labels
 
@@ -26,6 +27,12 @@ class CaptionRule:
     full_share: float = 0.3
     article_share: float = 0.3
 
+    def __post_init__(self) -> None:
+        """Refuse impossible rules."""
+        if self.max_names < 1:
+            raise ConfigError(f"captions.max_names must be at least 1, got {self.max_names}")
+        check_shares("captions", full_share=self.full_share, article_share=self.article_share)
+
 
 def make_prompt(example: Example, rule: CaptionRule, draw: random.Random) -> tuple[Prompt, list[int]]:
     """A caption for the example, and which of its phrases each object belongs to.
@@ -39,6 +46,17 @@ def make_prompt(example: Example, rule: CaptionRule, draw: random.Random) -> tup
     if example.caption is None:
         return _class_list(example, rule, draw)
     return _sentence(example, draw, rule)
+
+
+def check_shares(where: str, **shares: float) -> None:
+    """Refuse probabilities outside [0, 1].
+
+    Raises:
+        ConfigError: the first that is.
+    """
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{where}.{name} must be in [0, 1], got {share}")
 
 
 def swap_sides(example: Example) -> Example:

@@ -1,6 +1,7 @@
 """Annotation files to examples. A broken file ends in one sentence that names the file, the record and the field."""
 
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def read_detection_json(path: str | Path, *, images: str | Path | None = None) -
     for record in _section(path, content, "images"):
         annotations = by_image[_field(path, record, "images", "id")]
         for annotation in annotations:
-            if annotation.get("category_id") not in names:
+            if not _is_known(annotation.get("category_id"), names):
                 raise DataError(
                     f"{path}: annotation {annotation.get('id')}: category_id {annotation.get('category_id')!r} is not "
                     "in categories; add it there"
@@ -49,12 +50,14 @@ def read_detection_json(path: str | Path, *, images: str | Path | None = None) -
             if not annotation.get("iscrowd") and (box := _box(path, annotation)) is not None
         )
         present = {annotation["category_id"] for annotation in annotations}
-        absent = record.get("neg_category_ids", names.keys())
+        absent = record.get("neg_category_ids", [*names])
+        if not isinstance(absent, list):
+            raise DataError(f"{path}: image {record['id']}: neg_category_ids must be a list, got {absent!r}")
         examples.append(
             Example(
                 **_image_fields(path, record, images),
                 objects=objects,
-                absent=tuple(names[category] for category in absent if category in names and category not in present),
+                absent=tuple(names[c] for c in absent if _is_known(c, names) and c not in present),
             )
         )
     return examples
@@ -106,6 +109,10 @@ def _section(path: str | Path, content: Record, name: str) -> list[Record]:
     return section
 
 
+def _is_known(category: Any, names: dict[Any, str]) -> bool:
+    return isinstance(category, int | str) and category in names
+
+
 def _uses_background_id(content: Record) -> bool:
     """Whether category 0 is a class like others: some files have it as a background without boxes."""
     return any(annotation.get("category_id") == BACKGROUND_ID for annotation in content.get("annotations") or [])
@@ -130,14 +137,26 @@ def _annotations_by_image(path: str | Path, content: Record) -> dict[Any, list[R
 
 def _image_fields(path: str | Path, record: Record, images: str | Path | None) -> Record:
     folder = Path(images) if images is not None else Path(path).parent
-    size = int(_field(path, record, "images", "height")), int(_field(path, record, "images", "width"))
+    size = _pixels(path, record, "height"), _pixels(path, record, "width")
     return {"image": folder / str(_field(path, record, "images", "file_name")), "size": size}
+
+
+def _pixels(path: str | Path, record: Record, name: str) -> int:
+    """A length; MDETR's converter writes it as a string."""
+    value = _field(path, record, "images", name)
+    try:
+        pixels = int(value)
+    except (TypeError, ValueError):
+        pixels = 0
+    if pixels < 1:
+        raise DataError(f"{path}: images record {record.get('id')}: {name} must be at least 1 pixel, got {value!r}")
+    return pixels
 
 
 def _box(path: str | Path, annotation: Record) -> tuple[float, float, float, float] | None:
     """An annotation's xywh as xyxy; None for one without area."""
     bbox = _field(path, annotation, "annotations", "bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(number, int | float) for number in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(number) for number in bbox):
         raise DataError(f"{path}: annotation {annotation.get('id')}: bbox must be [x, y, width, height], got {bbox!r}")
     x, y, width, height = (float(number) for number in bbox)
     return (x, y, x + width, y + height) if width > 0 and height > 0 else None
@@ -145,10 +164,21 @@ def _box(path: str | Path, annotation: Record) -> tuple[float, float, float, flo
 
 def _spans(path: str | Path, annotation: Record, caption: str) -> tuple[Span, ...]:
     given = annotation.get("tokens_positive", annotation.get("tokens"))
-    pairs = [tuple(span) for span in given] if isinstance(given, list) else []
-    if not pairs or any(len(pair) != 2 or not 0 <= pair[0] < pair[1] <= len(caption) for pair in pairs):
+    pairs = given if isinstance(given, list) else []
+    if not pairs or not all(_is_span(pair, caption) for pair in pairs):
         raise DataError(
             f"{path}: annotation {annotation.get('id')}: tokens_positive must be [start, end) spans of the caption "
             f"({len(caption)} characters), got {given!r}"
         )
     return tuple((int(start), int(end)) for start, end in pairs)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_span(value: Any, caption: str) -> bool:
+    match value:
+        case [int(start), int(end)]:
+            return 0 <= start < end <= len(caption)
+    return False

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from glip.data.captions import swap_sides
+from glip.data.captions import check_shares, swap_sides
 from glip.data.examples import Example
+from glip.errors import ConfigError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for a newer version
 
@@ -38,6 +39,12 @@ class AugmentationRule:
     flip: float = 0.5
     crop: float = 0.5
     colour: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse impossible rules."""
+        if not self.short_sides or min(self.short_sides) < 1:
+            raise ConfigError(f"augmentation.short_sides must be one or more sizes in pixels, got {self.short_sides}")
+        check_shares("augmentation", flip=self.flip, crop=self.crop, colour=self.colour)
 
 
 def augment(image: Pixels, example: Example, rule: AugmentationRule, draw: random.Random) -> tuple[Pixels, Example]:

@@ -161,9 +161,15 @@ def apply_threshold(detections: Detections, threshold: float | Mapping[str, floa
         unknown = [name for name in threshold if name not in detections.phrases]
         if unknown:
             raise ConfigError(f"a threshold for {unknown[0]!r}, which is not looked for; phrases: {detections.phrases}")
-        limits = torch.tensor([float(threshold.get(text, 0.0)) for text in detections.phrases])
+        limits = torch.tensor([_share(threshold.get(text, 0.0)) for text in detections.phrases])
         return detections[detections.scores >= limits[detections.labels]]
-    return detections[detections.scores >= threshold]
+    return detections[detections.scores >= _share(threshold)]
+
+
+def _share(threshold: float) -> float:
+    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise ConfigError(f"a threshold must be a number from 0 to 1, got {threshold!r}")
+    return float(threshold)
 
 
 def _indexable_texts(prompt: Prompt) -> tuple[str, ...]:

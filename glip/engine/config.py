@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from glip.data.captions import CaptionRule
 from glip.data.transforms import AugmentationRule
@@ -76,9 +76,9 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     frozen: tuple[str, ...] = ("text_encoder",)
     steps: PositiveInt
     batch_size: PositiveInt = 8
-    ema_decay: NonNegativeFloat = 0.998
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)
     seed: int = 0
-    workers: int = 1
+    workers: NonNegativeInt = 1
     save_every: PositiveInt = 100
     log_every: PositiveInt = 10
 
@@ -98,11 +98,14 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
     if not path.is_file():
         raise FileError(f"{path}: no such config file")
     try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected names and values, got a {type(content).__name__}")
+    numbers = [name for name in content if not isinstance(name, str)]
+    if numbers:
+        raise ConfigError(f"{path}: names of settings must be words, got {numbers[0]!r}")
     for override in overrides:
         _apply(content, override)
     try:
@@ -122,4 +125,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         content = content.setdefault(group, {})
         if not isinstance(content, dict):
             raise ConfigError(f"override {override!r}: {group!r} is no group of settings")
-    content[last] = yaml.safe_load(value)
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the override {override!r} has no valid YAML behind the =") from error

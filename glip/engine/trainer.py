@@ -19,7 +19,7 @@ from glip.detection.losses import GlipCriterion
 from glip.engine.checkpoint import read_checkpoint, write_checkpoint
 from glip.engine.config import OptimizerConfig, SourceConfig, TrainConfig
 from glip.engine.ema import ParameterAverage
-from glip.errors import DataError, GlipError
+from glip.errors import CheckpointError, ConfigError, DataError, FileError, GlipError
 from glip.models.glip import GlipModel
 from glip.predictor import find_model
 from glip.processing import GlipProcessor
@@ -39,10 +39,17 @@ class Trainer:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
+        if config.output.exists() and not config.output.is_dir():
+            raise FileError(f"output {config.output}: is a file; give a folder")
         start = find_model(config.start)
+        if not start.is_dir():
+            raise CheckpointError(f"start {start}: is a file; give a folder that save_pretrained wrote")
         self.processor: GlipProcessor = GlipProcessor.from_pretrained(start)
         self.model = GlipModel.from_pretrained(start)
+        parts = [name for name, _ in self.model.named_modules() if name]
         for name in config.frozen:
+            if name not in parts:
+                raise ConfigError(f"frozen: the model has no part {name!r}; name one of {_top_level(parts)}, or in it")
             self.model.get_submodule(name).requires_grad_(requires_grad=False)
         self.criterion = GlipCriterion(weights=config.losses)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config.optimizer))
@@ -139,11 +146,19 @@ class Trainer:
         content = read_checkpoint(self.config.output / "checkpoint.pt")
         if content is None:
             return
+        path = self.config.output / "checkpoint.pt"
+        trained = {name: p.shape for name, p in self.model.named_parameters() if p.requires_grad}
+        if {name: tensor.shape for name, tensor in content["model"].items()} != trained:
+            raise CheckpointError(f"{path}: is of another network or other frozen parts; choose another output folder")
         self.step = content["step"]
         self.model.load_state_dict(content["model"], strict=False)
         self.average.averages = content["average"]
         self.optimizer.load_state_dict(content["optimizer"])
         logger.info("going on from step %d", self.step)
+
+
+def _top_level(parts: list[str]) -> list[str]:
+    return [part for part in parts if "." not in part]
 
 
 def parameter_groups(model: GlipModel, config: OptimizerConfig) -> list[dict[str, Any]]:

@@ -116,6 +116,8 @@ class Detections:
             FileError: the file exists and `overwrite` is not set.
         """
         path = Path(path)
+        if path.is_dir() or not path.parent.is_dir():
+            raise FileError(f"{path}: must be a file in a folder that exists; make the folder, or give a file name")
         if path.exists() and not overwrite:
             raise FileError(f"{path}: exists already; choose another name or ask to overwrite it")
         path.write_text(json.dumps(self.to_dicts(), indent=1) + "\n")

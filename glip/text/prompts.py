@@ -39,6 +39,8 @@ def prompt_from_labels(
     """
     if isinstance(labels, str):
         raise PromptError(f"labels must be a list of class names, got the string {labels!r}; write [{labels!r}]")
+    if not isinstance(labels, Sequence):
+        raise PromptError(f"labels must be a list of class names, got {labels!r}; write ['cat', 'dog']")
     if not labels:
         raise PromptError("labels must name at least one class, got an empty list")
     if affixes is not None and len(affixes) != len(labels):

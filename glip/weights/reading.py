@@ -1,6 +1,7 @@
 """Reading a checkpoint file as tensors, never as a program."""
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise FileError(f"{path}: no such file; give the path of a .pth checkpoint")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of pickle protocols; what matters ends in an error
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a readable checkpoint of plain tensors (cut short, another format, or holding code, "

@@ -239,7 +239,12 @@ PROMPTS = [
     case("a span over a space only", PromptError, "no letter or sign", lambda b: ground(b, "a     cat", [(2, 3)])),
     case("an empty expression", PromptError, "a few words", lambda b: b.predictor.refer(b.photo, "")),
     case("an expression of 300 tokens", PromptError, "shorten it", lambda b: b.predictor.refer(b.photo, LONG)),
-    case("two captions for one picture", ShapeError, "2 for 1", lambda b: b.predictor.ground([b.photo], ["a cat", "a dog"])),
+    case(
+        "two captions for one picture",
+        ShapeError,
+        "2 for 1",
+        lambda b: b.predictor.ground([b.photo], ["a cat", "a dog"]),
+    ),
     case("one expression for two", ShapeError, "1 for 2", lambda b: b.predictor.refer([b.photo, b.photo], ["a cat"])),
     case("a prompt's span outside", PromptError, "half-open", lambda _: Prompt("a", (Phrase("b", ((0, 2),), 0),))),
 ]
@@ -569,7 +574,7 @@ COMMANDS = [
     command("an unknown command", 2, "detect", lambda _: ["detec", "a.jpg"]),
     command("no picture", 2, "images", lambda _: ["detect", *CAT]),
     command("no labels", 2, "--labels", lambda b: ["detect", b.photo]),
-    command("no caption", 2, "caption", lambda b: ["ground", b.photo]),
+    command("no caption", 2, "Missing argument", lambda b: ["ground", b.photo]),
     command("an unknown option", 2, "--label-file", lambda b: ["detect", b.photo, *CAT, "--label-file", "a.txt"]),
     command("an option without its value", 2, "--threshold", lambda b: ["detect", b.photo, *CAT, "--threshold"]),
     command("empty labels", 1, "between commas", lambda b: ["detect", b.photo, "--labels", ""]),

@@ -49,7 +49,9 @@ def album(tmp_path: Path, photos: Path) -> Path:
     ("arguments", "label"),
     [
         pytest.param(["detect", "PHOTO", "--labels", "cat", "--threshold", "0"], "cat", id="detect a class"),
-        pytest.param(["ground", "PHOTO", "a cat on a sofa", "--phrases", "cat", "--threshold", "0"], "cat", id="ground"),
+        pytest.param(
+            ["ground", "PHOTO", "a cat on a sofa", "--phrases", "cat", "--threshold", "0"], "cat", id="ground"
+        ),
         pytest.param(["refer", "PHOTO", "the big cat"], "the big cat", id="refer to one thing"),
     ],
 )
@@ -81,7 +83,11 @@ def test_nothing_found_is_said_and_is_no_error(run_glip: RunGlip, photo: Path) -
 def test_lines_of_several_pictures_begin_with_their_paths(run_glip: RunGlip, album: Path, photo: Path) -> None:
     code, out, _ = run_glip("refer", album, photo, "a cat")
     assert code == 0
-    assert [line.split("\t")[0] for line in out.splitlines()] == [str(album / "a.JPG"), str(album / "b.jpg"), str(photo)]
+    assert [line.split("\t")[0] for line in out.splitlines()] == [
+        str(album / "a.JPG"),
+        str(album / "b.jpg"),
+        str(photo),
+    ]
 
 
 def test_json_of_one_picture_is_a_list_of_what_the_lines_say(run_glip: RunGlip, photo: Path, tmp_path: Path) -> None:
@@ -104,9 +110,7 @@ def test_json_of_several_pictures_is_a_list_for_each_path(run_glip: RunGlip, alb
     }
 
 
-def test_the_drawn_picture_is_the_photo_with_something_on_it(
-    run_glip: RunGlip, photo: Path, tmp_path: Path
-) -> None:
+def test_the_drawn_picture_is_the_photo_with_something_on_it(run_glip: RunGlip, photo: Path, tmp_path: Path) -> None:
     assert run_glip("refer", photo, "the cat", "--output", tmp_path / "drawn.png")[0] == 0
     with Image.open(photo) as before, Image.open(tmp_path / "drawn.png") as after:
         assert after.size == before.size
@@ -191,9 +195,7 @@ def test_the_help_of_each_command_shows_an_example_to_copy(run_glip: RunGlip, co
 @pytest.mark.parametrize(
     ("arguments", "code"), [pytest.param(["--help"], 0, id="asked for"), pytest.param([], 2, id="without a command")]
 )
-def test_help_names_every_command_and_a_first_step_when(
-    run_glip: RunGlip, arguments: Sequence[str], code: int
-) -> None:
+def test_help_names_every_command_and_a_first_step_when(run_glip: RunGlip, arguments: Sequence[str], code: int) -> None:
     ended_with, out, err = run_glip(*arguments)
     assert ended_with == code
     assert "glip detect photo.jpg" in out + err
