@@ -65,9 +65,7 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert (PACKAGE / "py.typed").is_file()
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE.parent))
-)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE.parent)))
 def test_no_file_is_longer_than_four_hundred_lines(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert 0 < len(lines) <= MAX_LINES

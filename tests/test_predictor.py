@@ -66,11 +66,6 @@ def test_the_shipped_model_finds_the_cat(predictor: Predictor, photos: Path) -> 
     assert float(found.scores.min()) >= predictor.processor.threshold
 
 
-def test_the_cat_is_more_of_a_cat_than_of_a_tractor(predictor: Predictor, photos: Path) -> None:
-    found = predictor.detect(photos / "chelsea.jpg", ["tractor", "cat"], threshold=0.0)
-    assert found.text_labels[0] == "cat"
-
-
 def test_boxes_lie_in_the_picture_and_scores_go_down(quick: Predictor, cat: Image.Image) -> None:
     found = quick.detect(cat, ["cat", "dog"], threshold=0.0)
     assert len(found) > 1
@@ -119,12 +114,17 @@ def test_no_picture_gives_an_empty_list(quick: Predictor, find: Find) -> None:
     assert find(quick, []) == []
 
 
+def saved(image: Image.Image, folder: Path) -> str:
+    image.save(folder / "cat.png")
+    return str(folder / "cat.png")
+
+
 @pytest.mark.parametrize(
     "given",
     [
         pytest.param(lambda image, _: image, id="PIL image"),
-        pytest.param(lambda image, folder: saved(image, folder), id="path"),
-        pytest.param(lambda image, folder: str(saved(image, folder)), id="path as a string"),
+        pytest.param(lambda image, folder: Path(saved(image, folder)), id="path"),
+        pytest.param(saved, id="path as a string"),
         pytest.param(lambda image, _: np.array(image), id="array"),
         pytest.param(lambda image, _: np.array(image) / 255, id="array of floats"),
         pytest.param(lambda image, _: torch.from_numpy(np.array(image)).permute(2, 0, 1), id="tensor"),
@@ -136,11 +136,6 @@ def test_a_picture_may_be_given_as(
 ) -> None:
     expected = quick.detect(cat, ["cat"], threshold=0.0)
     assert_same(quick.detect(given(cat, tmp_path), ["cat"], threshold=0.0), expected)
-
-
-def saved(image: Image.Image, folder: Path) -> Path:
-    image.save(folder / "cat.png")
-    return folder / "cat.png"
 
 
 @pytest.mark.parametrize("as_batch", [np.stack, lambda arrays: torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)])
@@ -177,9 +172,7 @@ def test_the_pictures_given_are_left_as_they_are(quick: Predictor, cat: Image.Im
     np.testing.assert_array_equal(pixels, before)
 
 
-def test_a_photo_turned_by_exif_has_boxes_in_upright_pixels(
-    quick: Predictor, cat: Image.Image, tmp_path: Path
-) -> None:
+def test_a_photo_turned_by_exif_has_boxes_in_upright_pixels(quick: Predictor, cat: Image.Image, tmp_path: Path) -> None:
     upright = cat.rotate(90, expand=True)  # 300 wide, 451 high
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: show it turned clockwise by a quarter
@@ -239,9 +232,7 @@ def test_phrases_and_where_they_stand(
 
 
 @pytest.mark.parametrize("expression", ["the cat", "purple zebra far away", "  the cat on the left "])
-def test_refer_gives_exactly_one_box_whatever_its_score(
-    quick: Predictor, cat: Image.Image, expression: str
-) -> None:
+def test_refer_gives_exactly_one_box_whatever_its_score(quick: Predictor, cat: Image.Image, expression: str) -> None:
     found = quick.refer(cat, expression)
     assert len(found) == 1
     assert found.phrases == (expression,)
@@ -332,7 +323,9 @@ def test_several_pictures_and_captions_need_the_image_encoder_once_a_batch(
 ) -> None:
     short = quick_predictor(predictor, max_tokens=6, batch_size=2)  # two names of one token and their stop
     names = ["cat", "dog", "cup", "car", "tree"]
-    alone = [short.detect(picture, names, threshold=0.0) for picture in (cat, cat.transpose(Image.Transpose.ROTATE_180))]
+    alone = [
+        short.detect(picture, names, threshold=0.0) for picture in (cat, cat.transpose(Image.Transpose.ROTATE_180))
+    ]
     calls = spied(monkeypatch)
     together = short.detect([cat, cat.transpose(Image.Transpose.ROTATE_180), cat], names, threshold=0.0)
     assert calls == [2, 1]

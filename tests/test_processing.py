@@ -429,9 +429,7 @@ def test_code_for_grounding_dino_finds_the_cat(predictor: Predictor, photos: Pat
     assert "a cat" in result["text_labels"]
 
 
-def test_transformers_pipeline_finds_the_cat(
-    predictor: Predictor, photos: Path, log: pytest.LogCaptureFixture
-) -> None:
+def test_transformers_pipeline_finds_the_cat(predictor: Predictor, photos: Path, log: pytest.LogCaptureFixture) -> None:
     find = pipeline(
         "zero-shot-object-detection",
         model=predictor.model,

@@ -126,7 +126,7 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # typer's own answer to Ctrl-C
             raise KeyboardInterrupt
-        sys.exit(code if sys.argv[1:] else EXIT_USAGE)
+        sys.exit(code or 0 if sys.argv[1:] else EXIT_USAGE)
     except UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "glip"
         sys.stderr.write(f"error: {error.format_message()} See '{where} --help'.\n")

@@ -11,6 +11,7 @@ from glip.structures.prompt import Phrase, Prompt
 from glip.text.prompts import SEPARATOR, clean_class_name, prompt_from_labels
 
 SIDES = {"left": "right", "right": "left"}
+_SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -60,30 +61,32 @@ def check_shares(where: str, **shares: float) -> None:
 
 
 def swap_sides(example: Example) -> Example:
-    """The example's words for its mirror image: "left" and "right" change places, spans follow."""
-    if example.caption is None or not re.search(r"\b(left|right)\b", example.caption, re.IGNORECASE):
-        return example
-    places = {match.start(): match for match in re.finditer(r"\b(left|right)\b", example.caption, re.IGNORECASE)}
-    caption, moved, position = "", [0] * (len(example.caption) + 1), 0
-    while position < len(example.caption):
-        if position in places:
-            word = places[position].group()
-            swapped = SIDES[word.lower()]
-            swapped = swapped.capitalize() if word[0].isupper() else swapped
-            for offset in range(len(word)):
-                moved[position + offset] = len(caption) + (0 if offset == 0 else min(offset, len(swapped) - 1))
-            caption += swapped
-            position += len(word)
-        else:
-            moved[position] = len(caption)
-            caption += example.caption[position]
-            position += 1
-        moved[position] = len(caption)
-    objects = tuple(
-        replace(thing, spans=tuple((moved[start], moved[end]) for start, end in thing.spans))
-        for thing in example.objects
-    )
-    return replace(example, caption=caption, objects=objects)
+    """The example's words for its mirror image: "left" and "right" change places, and spans follow their words."""
+    caption = None if example.caption is None else _SIDE.sub(_other_side, example.caption)
+    objects = []
+    for thing in example.objects:
+        spans = tuple((_moved(example, start), _moved(example, end)) for start, end in thing.spans)
+        objects.append(replace(thing, name=_SIDE.sub(_other_side, thing.name), spans=spans))
+    absent = tuple(_SIDE.sub(_other_side, name) for name in example.absent)
+    return replace(example, caption=caption, objects=tuple(objects), absent=absent)
+
+
+def _other_side(match: re.Match[str]) -> str:
+    word = match.group()
+    other = SIDES[word.lower()]
+    return other.capitalize() if word[0].isupper() else other
+
+
+def _moved(example: Example, place: int) -> int:
+    """Where a place in the caption stands after the swap; inside a swapped word, its end if the word shrinks."""
+    shift = 0
+    for match in _SIDE.finditer(example.caption or ""):
+        growth = len(SIDES[match.group().lower()]) - len(match.group())
+        if match.end() <= place:
+            shift += growth
+        elif match.start() < place:
+            shift += min(growth, 0)
+    return place + shift
 
 
 def _class_list(example: Example, rule: CaptionRule, draw: random.Random) -> tuple[Prompt, list[int]]:

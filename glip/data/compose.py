@@ -17,6 +17,7 @@ from glip.structures.prompt import Span
 Box = tuple[float, float, float, float]
 MIN_VISIBLE = 0.7  # share of a cut-out's box that later ones may leave
 CLEAR_STEP = 0.12  # of the scene's side: how far apart two things are for "left of" or "above" to be plainly true
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 CLEAR_RATIO = 1.7  # of areas' square roots, for "big" and "small"
 
 
@@ -157,13 +158,15 @@ def _enumeration(things: Sequence[Placed], draw: random.Random) -> Sentence:
     for index, name in enumerate(names):
         caption += "" if index == 0 else " and " if index == len(names) - 1 else ", "
         members = [thing for thing in things if thing.name == name]
-        phrase = (
-            with_article(name) if len(members) == 1 else f"{('two', 'three', 'four')[len(members) - 2]} {plural(name)}"
-        )
+        phrase = with_article(name) if len(members) == 1 else f"{_count(len(members))} {plural(name)}"
         span: Span = (len(caption), len(caption) + len(phrase))
         caption += phrase
         objects += [GroundedObject(member.box, phrase, (span,)) for member in members]
     return Sentence(caption, tuple(objects))
+
+
+def _count(number: int) -> str:
+    return NUMBERS[number] if number < len(NUMBERS) else str(number)
 
 
 def _referring_expression(scene: Scene, draw: random.Random) -> Sentence | None:

@@ -3,6 +3,8 @@
 Unknown names and wrong types are refused by their full path.
 """
 
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +115,32 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {place}: {first['msg']}, got {first['input']!r}") from error
+        raise ConfigError(f"{path}: {place}: {first['msg']}, got {first['input']!r}{_known(first)}") from error
+
+
+def _known(error: Mapping[str, Any]) -> str:
+    """The names that may stand where an unknown one stands; nothing for other errors."""
+    if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
+        return ""
+    group: Any = TrainConfig
+    for part in error["loc"][:-1]:
+        if not isinstance(part, int):
+            group = _GROUPS[part]
+    return f"; known fields are {_fields(group)}"
+
+
+def _fields(group: Any) -> list[str]:
+    fields = group.__dataclass_fields__ if is_dataclass(group) else group.model_fields
+    return list(fields)
+
+
+_GROUPS: dict[Any, Any] = {
+    "sources": SourceConfig,
+    "captions": CaptionRule,
+    "augmentation": AugmentationRule,
+    "optimizer": OptimizerConfig,
+    "losses": LossWeights,
+}
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

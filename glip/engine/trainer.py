@@ -27,6 +27,7 @@ from glip.processing import GlipProcessor
 logger = logging.getLogger(__name__)
 
 FINAL_RATE_SHARE = 0.1
+SEED_STRIDE = 1_000_003  # runs of neighbouring seeds share no step
 Losses = dict[str, Tensor]
 
 
@@ -80,6 +81,7 @@ class Trainer:
         self.processor.save_pretrained(folder)
 
     def _train_step(self, batch: Batch) -> Losses:
+        torch.manual_seed(self.config.seed * SEED_STRIDE + self.step)  # a step's dropout is the same in a resumed run
         self.model.train()
         for name in self.config.frozen:
             self.model.get_submodule(name).eval()

@@ -54,11 +54,11 @@ def coco_metrics(annotations: Mapping[str, Any], results: Sequence[dict[str, Any
         raise ConfigError("COCO's metrics need pycocotools: pip install 'glip-for-everyone[train]'") from error
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         truth = COCO()
-        truth.dataset = dict(annotations)
+        truth.dataset = {**annotations, "annotations": [dict(record) for record in annotations["annotations"]]}
         truth.createIndex()
         if not results:
             return dict.fromkeys(METRICS, 0.0)
-        evaluation = COCOeval(truth, truth.loadRes(list(results)), "bbox")
+        evaluation = COCOeval(truth, truth.loadRes([dict(record) for record in results]), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

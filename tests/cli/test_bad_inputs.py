@@ -153,12 +153,13 @@ def _make_model_folders(folder: Path, predictor: Predictor) -> None:
     weights = (whole / "model.safetensors").read_bytes()
     (make("cut_weights") / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     (make("empty_weights") / "model.safetensors").write_bytes(b"")
-    for name, changes in {
+    changed_configs: dict[str, dict[str, Any]] = {
         "unknown_field": {"chanels": 32},
         "impossible": {"num_groups": 5},
         "wider": {"channels": 64},
         "word_for_number": {"channels": "many"},
-    }.items():
+    }
+    for name, changes in changed_configs.items():
         path = make(name) / "config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     state = load_file(whole / "model.safetensors")
@@ -444,7 +445,7 @@ def trainer(bench: Bench, **changes: Any) -> object:
     return None
 
 
-OTHER_RUN = {"step": 1, "model": {"head.bias": torch.zeros(7)}, "average": {}, "optimizer": {}}
+OTHER_RUN: dict[str, Any] = {"step": 1, "model": {"head.bias": torch.zeros(7)}, "average": {}, "optimizer": {}}
 
 
 def resume(bench: Bench, content: object) -> object:
@@ -534,7 +535,7 @@ def test_a_model_that_is(bench: Bench, error: type[GlipError], fragment: str, ac
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps", "xpu"])
 def test_a_device_that_is_not_there(bench: Bench, device: str) -> None:
-    own = torch.accelerator.current_accelerator()
+    own = torch.accelerator.current_accelerator(check_available=True)
     if own is not None and device.startswith(own.type):
         pytest.skip("this machine has one")
     check(bench, ConfigError, "device='cpu'", lambda _: Predictor.from_pretrained(device=device))
@@ -682,9 +683,9 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_others_are_done(
 
 def test_a_process_of_its_own_says_no_more_than_the_sentence(bench: Bench) -> None:
     """Whatever transformers logs or draws while it loads stays away from the terminal."""
+    arguments = ["detect", bench.photo, *CAT, "--model", bench.folder / "one_less"]
     ended = subprocess.run(
-        [sys.executable, "-c", "from glip.cli.main import main; main()", "detect", bench.photo, *CAT]
-        + ["--model", bench.folder / "one_less"],
+        [sys.executable, "-c", "from glip.cli.main import main; main()", *map(str, arguments)],
         check=False,
         capture_output=True,
         text=True,

@@ -1,0 +1,86 @@
+"""A checkpoint is whole or absent, whenever the machine stops."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from glip.engine.checkpoint import read_checkpoint, write_checkpoint
+from glip.errors import CheckpointError
+
+CONTENT = {"step": 3, "model": {"weight": torch.tensor([1.0, 2.0])}}
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint.pt", CONTENT)
+    content = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert content is not None
+    assert content["step"] == 3
+    torch.testing.assert_close(content["model"]["weight"], torch.tensor([1.0, 2.0]))
+
+
+def test_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint.pt", CONTENT)
+    write_checkpoint(tmp_path / "checkpoint.pt", {**CONTENT, "step": 4})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert (read_checkpoint(tmp_path / "checkpoint.pt") or {})["step"] == 4
+
+
+def test_before_the_first_there_is_none(tmp_path: Path) -> None:
+    assert read_checkpoint(tmp_path / "checkpoint.pt") is None
+
+
+@pytest.mark.parametrize("written", [0, 100], ids=["before the first byte", "in the middle"])
+def test_a_crash_while_writing_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    write_checkpoint(tmp_path / "checkpoint.pt", CONTENT)
+    save = torch.save
+
+    def crash(content: object, file: Any) -> None:
+        save(content, file)
+        file.truncate(written)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(torch, "save", crash)
+    with pytest.raises(OSError, match="full"):
+        write_checkpoint(tmp_path / "checkpoint.pt", {"step": 4})
+    monkeypatch.undo()
+    assert (read_checkpoint(tmp_path / "checkpoint.pt") or {})["step"] == 3
+
+
+def test_a_crash_before_the_first_is_whole_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(_content: object, file: Any) -> None:
+        file.write(b"half")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(torch, "save", crash)
+    with pytest.raises(OSError, match="full"):
+        write_checkpoint(tmp_path / "checkpoint.pt", {"step": 4})
+    assert read_checkpoint(tmp_path / "checkpoint.pt") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda whole: b"", id="no bytes"),
+        pytest.param(lambda whole: whole[: len(whole) // 2], id="half of it"),
+        pytest.param(lambda whole: b"Dear all, this is a letter.", id="text"),
+        pytest.param(lambda whole: pickle.dumps(print, protocol=2), id="a program"),
+    ],
+)
+def test_a_file_that_is(tmp_path: Path, damage: Any) -> None:
+    path = tmp_path / "checkpoint.pt"
+    write_checkpoint(path, CONTENT)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: not a .*; choose another output folder"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [{}, {"model": {}}, [1, 2], 3])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of a training run"):
+        read_checkpoint(tmp_path / "checkpoint.pt")
