@@ -92,6 +92,8 @@ class GlipImageProcessor(BaseImageProcessor):
 
     def pad_batch(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Stack `(3, h, w)` pictures, zeros on the right and bottom: `(B, 3, H, W)` and true sizes `(B, 2)`."""
+        if not images:
+            raise ShapeError("a batch needs at least one image, got none")
         sizes = torch.tensor([image.shape[1:] for image in images], dtype=torch.int64).view(-1, 2)
         divisor = self.size_divisor
         height, width = (-(-int(side) // divisor) * divisor for side in sizes.amax(dim=0))
@@ -186,20 +188,38 @@ class GlipProcessor(ProcessorMixin):
         if text_labels is None:
             named = [self._phrases_between_stops(ids) for ids in outputs.input_ids]
         else:
-            named = [self._phrases_of_labels(labels, outputs.input_ids) for labels in text_labels]
+            if len(text_labels) != len(outputs.input_ids):
+                raise ShapeError(
+                    f"each image needs its text_labels, got {len(text_labels)} for {len(outputs.input_ids)} images"
+                )
+            named = [
+                self._phrases_of_labels(labels, ids) for labels, ids in zip(text_labels, outputs.input_ids, strict=True)
+            ]
         rules = PostProcessor(candidate_threshold=text_threshold)
         return [_as_dict(found) for found in _decode(outputs, named, threshold, target_sizes, rules)]
 
     def _phrases_of_labels(self, labels: Sequence[str], input_ids: Tensor) -> tuple[Prompt, Tensor]:
         prompt = prompt_from_labels(labels)
-        token_map = tokenize_prompts([prompt], self.tokenizer, max_tokens=self.max_tokens).token_maps[0]
-        if token_map.shape[1] > input_ids.shape[1]:
+        words = tokenize_prompts([prompt], self.tokenizer, max_tokens=self.max_tokens)
+        token_map = words.token_maps[0]
+        if self._content(words.input_ids[0]) != self._content(input_ids):
             raise PromptError(f"text_labels {list(labels)} are not the labels that the outputs were computed for")
-        return prompt, torch.nn.functional.pad(token_map, (0, input_ids.shape[1] - token_map.shape[1]))
+        return prompt, torch.nn.functional.pad(token_map, (0, len(input_ids) - token_map.shape[1]))
+
+    def _special_ids(self) -> set[int]:
+        """Of CLS, SEP, PAD and MASK; a word that the vocabulary lacks is a word."""
+        return set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+
+    def _content(self, input_ids: Tensor) -> list[int]:
+        """The tokens without special ones, and without a full stop at the end."""
+        special = self._special_ids()
+        ids = [token for token in input_ids.tolist() if token not in special]
+        stop = self.tokenizer.convert_tokens_to_ids(FULL_STOP)
+        return ids[:-1] if ids[-1:] == [stop] else ids
 
     def _phrases_between_stops(self, input_ids: Tensor) -> tuple[Prompt, Tensor]:
         """The caption's phrases by its full stops, read off the tokens themselves."""
-        borders = set(self.tokenizer.all_special_ids) | {self.tokenizer.convert_tokens_to_ids(FULL_STOP)}
+        borders = self._special_ids() | {self.tokenizer.convert_tokens_to_ids(FULL_STOP)}
         runs: list[list[int]] = [[]]
         for position, token in enumerate(input_ids.tolist()):
             if token in borders:

@@ -287,6 +287,13 @@ def test_without_labels_the_phrases_are_what_stands_between_full_stops(
     assert [result["text_labels"][index] for index in order.tolist()] == phrases[::-1]
 
 
+def test_a_word_that_the_vocabulary_lacks_is_no_border_between_phrases(processor: GlipProcessor) -> None:
+    output = output_of(processor, "a \N{GRINNING FACE} cat. \N{GRINNING FACE}. dog", {0: [1, 2, 3], 1: [7]})
+    (result,) = processor.post_process_grounded_object_detection(output)  # CLS a UNK cat . UNK . dog SEP
+    order = result["boxes"][:, 0].argsort()
+    assert result["labels"][order].tolist() == [0, 2]
+
+
 def test_input_ids_may_be_given_again_as_for_grounding_dino(processor: GlipProcessor) -> None:
     output = output_of(processor, "cat. dog", {0: [3]})
     (result,) = processor.post_process_grounded_object_detection(output, output.input_ids, threshold=0.4)

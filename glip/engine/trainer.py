@@ -140,6 +140,7 @@ class Trainer:
                 "step": self.step,
                 "model": trained,
                 "average": self.average.averages,
+                "buffers": dict(self.model.named_buffers()),
                 "optimizer": self.optimizer.state_dict(),
             },
         )
@@ -153,7 +154,7 @@ class Trainer:
         if {name: tensor.shape for name, tensor in content["model"].items()} != trained:
             raise CheckpointError(f"{path}: is of another network or other frozen parts; choose another output folder")
         self.step = content["step"]
-        self.model.load_state_dict(content["model"], strict=False)
+        self.model.load_state_dict(content["model"] | content.get("buffers", {}), strict=False)
         self.average.averages = content["average"]
         self.optimizer.load_state_dict(content["optimizer"])
         logger.info("going on from step %d", self.step)
