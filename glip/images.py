@@ -29,6 +29,10 @@ def read_image(image: ImageInput) -> Image.Image:
     if isinstance(image, str | Path):
         return _read_file(Path(image))
     if isinstance(image, Image.Image):
+        try:
+            image.load()  # a PIL image of a file decodes only now
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ImageError(f"the image cannot be decoded ({error}); is its file cut short?") from error
         return _to_rgb(image)
     if isinstance(image, torch.Tensor):
         return _from_array(_channels_last(image.detach().cpu().numpy()), what="tensor ([3,] H, W)")
@@ -45,7 +49,7 @@ def list_images(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        found = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
         if not found:
             raise FileError(f"{path}: no pictures in this folder; looked for {', '.join(sorted(SUFFIXES))}")
         return found

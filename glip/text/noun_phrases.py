@@ -42,8 +42,12 @@ _VERBS = set(
 _ING_NOUNS = set(
     """building ceiling clothing string wing ring king morning evening painting drawing railing awning icing crossing
     wedding awning bedding dressing topping covering landing parking something anything nothing everything duckling
-    gosling sling swing spring pudding earring keyring lightning lighting flooring siding dining living sleeping
-    flying running washing cutting frying rocking shopping baking cooking fishing racing skiing""".split()
+    gosling sling swing spring pudding earring keyring lightning lighting flooring siding""".split()
+)
+# -ing words that stand inside a noun phrase only in front of a noun: "a washing machine", not "is washing a car".
+_ING_MODIFIERS = set(
+    "dining living sleeping flying running washing cutting frying rocking shopping baking cooking fishing racing"
+    " skiing".split()
 )
 _COLOURS = set("black white red green blue yellow brown orange pink purple grey gray silver gold tan beige".split())
 _NEVER_ALONE = set("top front side middle center centre left right bottom background foreground lot bunch".split())
@@ -89,7 +93,7 @@ def _ends_phrase(texts: list[str], index: int, *, run: list[int]) -> bool:
     has_noun = any(texts[inside] not in _OPENERS for inside in run)
     if text in _OPENERS:
         return has_noun or text not in _OPENERS
-    return has_noun and _is_verb(text)
+    return has_noun and _is_verb(texts, index)
 
 
 def _may_stand_inside(texts: list[str], index: int, *, run: list[int]) -> bool:
@@ -99,8 +103,8 @@ def _may_stand_inside(texts: list[str], index: int, *, run: list[int]) -> bool:
     if not text[0].isalnum() or text in _BREAKERS:
         return False
     if text in _OPENERS or run:
-        return not (_is_verb(text) and any(texts[inside] not in _OPENERS for inside in run))
-    return not _is_verb(text)
+        return not (_is_verb(texts, index) and any(texts[inside] not in _OPENERS for inside in run))
+    return not _is_verb(texts, index)
 
 
 def _joins_colours(texts: list[str], index: int) -> bool:
@@ -109,7 +113,11 @@ def _joins_colours(texts: list[str], index: int) -> bool:
     return texts[index] == "and" and len(neighbours) == 2 and _COLOURS.issuperset(neighbours)
 
 
-def _is_verb(text: str) -> bool:
+def _is_verb(texts: list[str], index: int) -> bool:
+    text = texts[index]
+    if text in _ING_MODIFIERS:
+        following = texts[index + 1] if index + 1 < len(texts) else "."
+        return not following[0].isalnum() or following in _OPENERS or following in _BREAKERS
     return text in _VERBS or (text.endswith("ing") and len(text) > 4 and text not in _ING_NOUNS)
 
 

@@ -118,6 +118,8 @@ def pack_labels(
     Raises:
         PromptError: the list is empty, or one name alone is over the limit.
     """
+    if chunk_size is not None and chunk_size < 1:
+        raise PromptError(f"chunk_size must be at least 1, or None for as many names as fit, got {chunk_size}")
     prompt_from_labels(labels, separator=separator)  # an impossible list is refused as a whole
     budget = max_tokens - _SPECIAL_TOKENS
     separator_cost = _num_tokens(tokenizer, separator)

@@ -1,0 +1,186 @@
+"""What was found in one image: N boxes, N scores, N labels into the caller's own words; a value, checked at birth."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glip.errors import FileError, ShapeError
+from glip.structures.detections import Detections
+
+PHRASES = ("dog", "café 🐱", "dog")
+
+
+@pytest.fixture
+def found() -> Detections:
+    """Three boxes: the third phrase, the second, the first."""
+    return Detections(
+        boxes=torch.tensor([[1.0, 2.0, 4.0, 8.0], [0.0, 0.0, 10.0, 5.0], [3.0, 3.0, 3.0, 4.0]]),
+        scores=torch.tensor([0.75, 0.5, 0.25]),
+        labels=torch.tensor([2, 1, 0]),
+        phrases=PHRASES,
+        spans=(((0, 3),), ((5, 11),), ((13, 16),)),
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that does not exist yet."""
+    return tmp_path / "found.json"
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "labels", "message"),
+    [
+        pytest.param((4,), (1,), [0], r"boxes must be \(N, 4\) xyxy, got \(4,\)", id="a box without a list"),
+        pytest.param((1, 5), (1,), [0], r"boxes must be \(N, 4\)", id="five columns"),
+        pytest.param((2, 4), (1,), [0, 0], r"2 boxes need scores \(2,\).* got \(1,\) and \(2,\)", id="a score too few"),
+        pytest.param((2, 4), (2, 1), [0, 0], r"2 boxes need scores", id="scores with columns"),
+        pytest.param((2, 4), (2,), [0], r"got \(2,\) and \(1,\)", id="a label too few"),
+        pytest.param((0, 4), (0,), [0], r"0 boxes need", id="a label without a box"),
+        pytest.param((2, 4), (2,), [0, 3], r"index the 3 phrases, got \[0, 3\]", id="a label past the last phrase"),
+        pytest.param((2, 4), (2,), [-1, 0], r"index the 3 phrases, got \[-1, 0\]", id="a label below zero"),
+    ],
+)
+def test_fields_that_disagree_are_refused(
+    boxes: tuple[int, ...], scores: tuple[int, ...], labels: list[int], message: str
+) -> None:
+    with pytest.raises(ShapeError, match=message):
+        Detections(torch.zeros(boxes), torch.zeros(scores), torch.tensor(labels), PHRASES)
+
+
+def test_a_box_needs_a_phrase() -> None:
+    with pytest.raises(ShapeError, match="index the 0 phrases"):
+        Detections(torch.zeros(1, 4), torch.zeros(1), torch.tensor([0]), ())
+
+
+def test_fields_cannot_be_changed(found: Detections) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.scores = torch.zeros(3)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("which", "kept"),
+    [
+        pytest.param(slice(0, 2), [0, 1], id="a slice"),
+        pytest.param([2, 0], [2, 0], id="indices in an order of their own"),
+        pytest.param(torch.tensor([1]), [1], id="a tensor of indices"),
+        pytest.param(torch.tensor([True, False, True]), [0, 2], id="a mask"),
+        pytest.param(torch.tensor([False, False, False]), [], id="a mask that keeps nothing"),
+        pytest.param([], [], id="no index"),
+        pytest.param(slice(5, 9), [], id="a slice past the end"),
+    ],
+)
+def test_some_of_the_boxes(which: torch.Tensor | slice | list[int], kept: list[int], found: Detections) -> None:
+    part = found[which]
+    rows = torch.tensor(kept, dtype=torch.int64)
+    assert len(part) == len(kept)
+    torch.testing.assert_close(part.boxes, found.boxes.index_select(0, rows))
+    torch.testing.assert_close(part.scores, found.scores.index_select(0, rows))
+    torch.testing.assert_close(part.labels, found.labels.index_select(0, rows))
+    assert part.phrases == found.phrases
+    assert part.spans == found.spans
+    assert len(found) == 3
+
+
+def test_nothing_found() -> None:
+    nothing = Detections.empty(PHRASES)
+    assert len(nothing) == 0
+    assert nothing.phrases == PHRASES
+    assert nothing.boxes.shape == (0, 4)
+    assert nothing.labels.dtype == torch.int64
+    assert nothing.text_labels == []
+    assert nothing.to_dicts() == []
+    assert nothing.to_coco(7) == []
+    assert Detections.empty().phrases == ()
+
+
+def test_text_labels_are_the_callers_words(found: Detections) -> None:
+    assert found.text_labels == ["dog", "café 🐱", "dog"]
+
+
+def test_to_dicts_is_the_pipelines_format(found: Detections) -> None:
+    assert found.to_dicts() == [
+        {"score": 0.75, "label": "dog", "box": {"xmin": 1.0, "ymin": 2.0, "xmax": 4.0, "ymax": 8.0}},
+        {"score": 0.5, "label": "café 🐱", "box": {"xmin": 0.0, "ymin": 0.0, "xmax": 10.0, "ymax": 5.0}},
+        {"score": 0.25, "label": "dog", "box": {"xmin": 3.0, "ymin": 3.0, "xmax": 3.0, "ymax": 4.0}},
+    ]
+
+
+def test_to_coco_has_corner_and_sides(found: Detections) -> None:
+    assert found[:1].to_coco(7) == [
+        {"image_id": 7, "category_id": 2, "bbox": [1.0, 2.0, 3.0, 6.0], "score": 0.75},
+    ]
+
+
+def test_to_coco_takes_the_files_own_categories(found: Detections) -> None:
+    records = found.to_coco(7, category_ids=[90, 17, 3])
+    assert [record["category_id"] for record in records] == [3, 17, 90]
+
+
+def test_to_supervision_keeps_boxes_scores_classes_and_words(found: Detections) -> None:
+    converted = found.to_supervision()
+    np.testing.assert_array_equal(converted.xyxy, found.boxes.numpy())
+    np.testing.assert_array_equal(converted.confidence, [0.75, 0.5, 0.25])
+    np.testing.assert_array_equal(converted.class_id, [2, 1, 0])
+    assert list(converted.data["class_name"]) == ["dog", "café 🐱", "dog"]
+
+
+def test_to_supervision_of_nothing_is_empty() -> None:
+    assert len(Detections.empty(PHRASES).to_supervision()) == 0
+
+
+def test_drawing_changes_only_a_copy(found: Detections) -> None:
+    image = Image.new("RGB", (40, 30), "white")
+    drawn = found.draw(image)
+    assert drawn.size == (40, 30)
+    assert image.tobytes() == Image.new("RGB", (40, 30), "white").tobytes()
+    assert drawn.tobytes() != image.tobytes()
+
+
+def test_drawing_nothing_gives_an_equal_copy() -> None:
+    image = Image.new("RGB", (40, 30), "white")
+    drawn = Detections.empty(PHRASES).draw(image)
+    assert drawn is not image
+    assert drawn.tobytes() == image.tobytes()
+
+
+def test_saving_writes_the_dicts(found: Detections, path: Path) -> None:
+    found.save(str(path))
+    assert json.loads(path.read_text(encoding="utf-8")) == found.to_dicts()
+
+
+def test_saving_nothing_writes_an_empty_list(path: Path) -> None:
+    Detections.empty(PHRASES).save(path)
+    assert json.loads(path.read_text(encoding="utf-8")) == []
+
+
+def test_saving_does_not_overwrite(found: Detections, path: Path) -> None:
+    path.write_text("precious")
+    with pytest.raises(FileError, match=r"found\.json: exists already"):
+        found.save(path)
+    assert path.read_text() == "precious"
+
+
+def test_saving_overwrites_when_asked(found: Detections, path: Path) -> None:
+    path.write_text("old")
+    found.save(path, overwrite=True)
+    assert json.loads(path.read_text(encoding="utf-8")) == found.to_dicts()
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(".", id="the folder itself"), pytest.param("missing/found.json", id="no such folder")]
+)
+def test_saving_needs_a_file_in_a_folder(name: str, found: Detections, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="a file in a folder that exists"):
+        found.save(tmp_path / name, overwrite=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_folders_are_an_oserror_too(found: Detections, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="make the folder"):
+        found.save(tmp_path / "missing" / "found.json")
