@@ -1,52 +1,29 @@
 """The official model's recorded numbers, and our model on the same weights and inputs.
 
-Layout of the records: ../shared/parity/README.md; what the compact copy leaves out: `make_data.py`. Recorded images
-are BGR, ours RGB.
+Layout of the records: ../shared/parity/README.md. Recorded images are BGR, ours RGB.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from glip.detection.postprocess import Aggregation, PostProcessor
-from glip.models.glip import GlipModel
+from glip.models.dyhead import DyConv
+from glip.models.glip import GlipBlock, GlipModel, flatten_levels, split_levels
 from glip.processing import GlipImageProcessor
 from glip.structures.output import GlipOutput
-from glip.structures.targets import Targets
 from glip.weights.official import our_name, read_official_checkpoint
 
 DATA = Path(__file__).parent / "data"
-HEAD_TOLERANCE = 2e-4  # absolute, of head outputs; of other tensors the least tolerance
-HEAD_OUTPUTS = ("head.bbox_reg", "head.centerness", "head.dot_product_logits")
+HEAD_TOLERANCE = 2e-4
 LEVELS = range(5)
-STRIDES = (8, 16, 32, 64, 128)
-# A bias of a text layer's attention keys moves all scores of a query alike: its gradient is 0, what is left is noise.
-ZERO_GRADIENT = ".attention.self.key.bias"
-LOSS_NAMES = {
-    "loss_dot_product_token": "loss_alignment",
-    "loss_reg": "loss_giou",
-    "loss_centerness": "loss_centerness",
-}
-
-
-class Comparison(NamedTuple):
-    """Two tensors that should be one."""
-
-    name: str
-    found: Tensor
-    expected: Tensor
-    tolerance: float
-
-
-def assert_agrees(comparison: Comparison) -> None:
-    """Fail, and name the tensor, if one number differs by more than the tolerance."""
-    name, found, expected, tolerance = comparison
-    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0, msg=lambda text: f"{name}: {text}")
+PUBLISHED_MEAN = torch.tensor([123.675, 116.28, 103.53])  # RGB
+PUBLISHED_STD = torch.tensor([58.395, 57.12, 57.375])
 
 
 class Record:
@@ -66,85 +43,41 @@ class Record:
         """A recorded tensor."""
         return torch.from_numpy(self.arrays[name])
 
-    @property
-    def tensor_names(self) -> set[str]:
-        """The recorded outputs of modules."""
-        groups = ("swin.", "fpn.", "lang.", "tower.", "dyconv_first.", "head.")
-        return {name for name in self.arrays.files if name.startswith(groups)}
-
     def tolerance(self, name: str) -> float:
-        """2e-4 of head outputs; elsewhere ten times the official model's own float32 error, if that is more."""
-        if name.startswith(HEAD_OUTPUTS):
-            return HEAD_TOLERANCE
+        """Ten times the official model's own float32 error, at least `HEAD_TOLERANCE`."""
         entry = self.conditioning.get(name, {})
         return max(HEAD_TOLERANCE, 10 * float(entry.get("max_abs_diff_f32_f64", 0.0)))
 
-    def comparisons(self, seen: dict[str, Tensor], *, real: int, prefix: str = "") -> Iterator[Comparison]:
-        """Pair every recorded tensor with ours, cut to what both hold.
-
-        Args:
-            seen: ours, by the official names.
-            real: words count up to this one.
-            prefix: of the recorded names.
-        """
-        for name, tensor in seen.items():
-            if prefix + name not in self:
-                continue
-            found, expected = tensor.detach(), self[prefix + name]
-            axis = 2 if "dot_product_logits" in name else 1
-            if found.ndim == 4 and found.shape[1] != expected.shape[1]:  # the compact copy's finest level
-                found = found[:, :: int(self.arrays["channel_step"])]
-            elif found.ndim == 3:
-                length = min(real, expected.shape[axis])
-                found, expected = found.narrow(axis, 0, length), expected.narrow(axis, 0, length)
-            yield Comparison(prefix + name, found, expected, self.tolerance(prefix + name))
-
-    def levels(self, name: str) -> Tensor:
-        """A recorded output of all levels as one, `(B, A, last)`; logits as far as all levels hold them."""
+    def levels(self, name: str, last: int) -> Tensor:
+        """A recorded output of all levels as one: `(B, A, last)`."""
         parts = [self[f"{name}.{level}"] for level in LEVELS]
-        rows = [part if part.ndim == 3 else part.flatten(2).transpose(1, 2) for part in parts]
-        last = min(part.shape[2] for part in rows)
-        return torch.cat([part[..., :last] for part in rows], dim=1)
+        return torch.cat([p if p.ndim == 3 else p.flatten(2).transpose(1, 2) for p in parts], dim=1)[..., :last]
 
     def output(self) -> GlipOutput:
         """The recorded head outputs as our network would give them."""
-        logits = self.levels("head.dot_product_logits")
+        mask = self["tokens.attention_mask"].bool()
+        logits = self.levels("head.dot_product_logits", mask.shape[1])
         length = logits.shape[2]
         return GlipOutput(
             alignment_logits=logits,
-            box_deltas=self.levels("head.bbox_reg"),
-            centerness_logits=self.levels("head.centerness")[..., 0],
+            box_deltas=self.levels("head.bbox_reg", 4),
+            centerness_logits=self.levels("head.centerness", 1)[..., 0],
             level_shapes=tuple((s[2], s[3]) for s in (self[f"head.bbox_reg.{level}"].shape for level in LEVELS)),
-            strides=STRIDES,
+            strides=(8, 16, 32, 64, 128),
             image_sizes=torch.tensor([self.meta["resized_hw"]]),
             input_ids=self["tokens.input_ids"][:, :length],
-            attention_mask=self["tokens.attention_mask"][:, :length].bool(),
+            attention_mask=mask[:, :length],
         )
 
-    def post_processor(self, aggregation: Aggregation) -> PostProcessor:
-        """The rules that the record was made with."""
-        post = self.meta["post"]
-        return PostProcessor(
-            candidate_threshold=post["pre_nms_thresh"],
-            candidates_per_level=post["pre_nms_top_n"],
-            nms_threshold=post["nms_thresh"],
-            max_detections=post["detections_per_img"],
-            aggregation=aggregation,
-        )
+    def token_map(self, length: int) -> Tensor:
+        """The recorded label -> tokens map as `(P, L)` bool."""
+        recorded = self.meta["positive_map_label_to_token"]
+        token_map = torch.zeros(len(recorded), length, dtype=torch.bool)
+        for label, tokens in recorded.items():
+            token_map[int(label) - 1, tokens] = True
+        return token_map
 
-    def words(self, *, padded: bool) -> tuple[Tensor, Tensor]:
-        """Ids and mask of the caption, as long as it is or padded to 256."""
-        ids, mask = self["tokens.input_ids"], self["tokens.attention_mask"].bool()
-        length = ids.shape[1] if padded else int(mask.sum(dim=1).max())
-        return ids[:, :length], mask[:, :length]
-
-    def detections(self, prefix: str, *, boxes: str = "boxes") -> tuple[Tensor, Tensor, Tensor]:
-        """Recorded boxes, scores and labels, best first; labels count from 0 as ours do."""
-        scores = self[f"{prefix}.scores"]
-        order = scores.argsort(descending=True, stable=True)
-        return self[f"{prefix}.{boxes}"][order], scores[order], self[f"{prefix}.labels"][order] - 1
-
-    def image(self, photo: Any = None) -> Tensor:
+    def image(self) -> Tensor:
         """The network's input, RGB: recorded, or made again from the photo as the meta data say."""
         if "image.padded" in self:
             return self["image.padded"].flip(1)
@@ -152,32 +85,8 @@ class Record:
         processor = GlipImageProcessor(
             short_side=overrides["INPUT.MIN_SIZE_TEST"], max_side=overrides["INPUT.MAX_SIZE_TEST"]
         )
-        pixels: Tensor = processor(self.arrays["image.raw_rgb_uint8"] if photo is None else photo)["pixel_values"]
+        pixels: Tensor = processor(self.arrays["image.raw_rgb_uint8"])["pixel_values"]
         return pixels
-
-    def training_images(self) -> tuple[Tensor, Tensor]:
-        """The batch of the training record, padded, and the true sizes."""
-        train = self.meta["train"]
-        mean, std = (torch.tensor(self.meta[name]).flip(0) for name in ("pixel_mean", "pixel_std"))
-        images = torch.zeros(*train["padded"])
-        for index, image in enumerate(images):
-            pixels = ((self[f"image_rgb_uint8.{index}"].float() - mean) / std).permute(2, 0, 1)
-            image[:, : pixels.shape[1], : pixels.shape[2]] = pixels
-        return images, torch.tensor(train["image_sizes_hw"])
-
-    def training_targets(self, length: int) -> list[Targets]:
-        """The truth of the training record, with token maps of this length."""
-        boxes = [self[f"gt_boxes.{index}"] for index in range(self.meta["train"]["padded"][0])]
-        rows = self["positive_map"][:, :length].bool().split([len(part) for part in boxes])
-        return [Targets(part, row, torch.arange(len(part))) for part, row in zip(boxes, rows, strict=True)]
-
-
-def token_map_of(recorded: dict[str, list[int]], length: int) -> Tensor:
-    """A recorded label -> tokens map as `(P, L)` bool; label 1 is row 0."""
-    token_map = torch.zeros(len(recorded), length, dtype=torch.bool)
-    for label, tokens in recorded.items():
-        token_map[int(label) - 1, tokens] = True
-    return token_map
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -188,17 +97,63 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_official(state: dict[str, Tensor], meta: dict[str, Any], scratch: Path) -> GlipModel:
-    """Our model from an official-layout file; what no shape tells, from the meta data."""
+    """Our model from an official-layout file; the text encoder's heads, which no shape tells, from the meta data."""
     path = scratch / "official.pth"
     torch.save({"model": {f"module.{name}": tensor for name, tensor in state.items()}}, path)
     config, _ = read_official_checkpoint(path)
-    bert = meta.get("bert_config", {})
-    config.text["num_attention_heads"] = bert.get("num_attention_heads", config.text["num_attention_heads"])
-    config.fusion_heads = meta.get("fuse_num_heads", config.fusion_heads)
-    config.num_groups = meta.get("gn_groups", config.num_groups)
-    model = GlipModel.from_original(path, config)
-    path.unlink()
-    return model
+    config.text["num_attention_heads"] = meta["bert_config"]["num_attention_heads"]
+    return GlipModel.from_original(path, config)
+
+
+def run_recorded(model: GlipModel, levels: list[Tensor], ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """What every module behind the pyramid gives, by the names of the official records.
+
+    Tower modules count fusion, text layer and DyConv one after the other, or DyConv alone without fusion.
+    """
+    seen: dict[str, Tensor] = {}
+    words = model.text_encoder(ids, mask)
+    seen["lang.hidden"] = words
+    seen["lang.embedded"] = words * mask.unsqueeze(-1)
+    if not model.config.fusion:
+        words = seen["lang.embedded"]
+    module = 0
+    blocks = [block for block in model.blocks if isinstance(block, GlipBlock)]
+    handles = record_dyconv(blocks[0].dyconv, seen)
+    for block in blocks:
+        if block.fused:
+            image, words = block.fusion(flatten_levels(levels), words, mask)
+            levels = split_levels(image, levels)
+            seen[f"tower.{module}.VLFuse.lang_hidden"] = words
+            seen |= {f"tower.{module}.VLFuse.visual.{index}": level for index, level in enumerate(levels)}
+            words = block.text_layer(words, mask)
+            seen[f"tower.{module + 1}.BertEncoderLayer.lang_hidden"] = words
+            module += 2
+        levels = block.dyconv(levels)
+        seen |= {f"tower.{module}.DyConv.visual.{index}": level for index, level in enumerate(levels)}
+        module += 1
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def record_dyconv(dyconv: DyConv, seen: dict[str, Tensor]) -> list[RemovableHandle]:
+    """Keep what the parts of a DyConv block give, call by call, under the official names."""
+    parts = {
+        "offset": dyconv.offset,
+        "DyConv0": dyconv.from_coarser,
+        "DyConv1": dyconv.from_same,
+        "DyConv2": dyconv.from_finer,
+    }
+    calls = dict.fromkeys(parts, 0)
+
+    def keep(part: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            seen[f"dyconv_first.{part}.call{calls[part]}"] = output
+            calls[part] += 1
+
+        return hook
+
+    return [module.register_forward_hook(keep(part)) for part, module in parts.items()]
 
 
 def without_dropout(model: GlipModel) -> GlipModel:
@@ -209,6 +164,11 @@ def without_dropout(model: GlipModel) -> GlipModel:
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
     return model
+
+
+def normalize_bgr_record(image: Tensor) -> Tensor:
+    """A recorded `(H, W, 3)` RGB photo as the network's `(3, H, W)` input."""
+    return ((image.float() - PUBLISHED_MEAN) / PUBLISHED_STD).permute(2, 0, 1)
 
 
 def ours(name: str, *, fused: bool = True) -> str:
