@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from glip.errors import FileError, ImageError
 
@@ -15,6 +15,16 @@ ImageInput = str | Path | Image.Image | npt.NDArray[Any] | torch.Tensor
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+_EXIF_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+_TURNS = {  # EXIF's orientations; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_image(image: ImageInput) -> Image.Image:
@@ -35,7 +45,9 @@ def read_image(image: ImageInput) -> Image.Image:
             raise ImageError(f"the image cannot be decoded ({error}); is its file cut short?") from error
         return _to_rgb(image)
     if isinstance(image, torch.Tensor):
-        return _from_array(_channels_last(image.detach().cpu().numpy()), what="tensor ([3,] H, W)")
+        values = image.detach().cpu()
+        values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
+        return _from_array(_channels_last(values.numpy()), what="tensor ([3,] H, W)")
     if isinstance(image, np.ndarray):
         return _from_array(image, what="array (H, W[, 3])")
     raise ImageError(f"an image must be a path, PIL image, array or tensor, got {type(image).__name__}")
@@ -68,6 +80,8 @@ def _read_file(path: Path) -> Image.Image:
             return _to_rgb(opened)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not an image that Pillow can read; convert it to JPEG or PNG") from error
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path}: the image cannot be decoded ({error}); is the file cut short?") from error
 
@@ -75,9 +89,12 @@ def _read_file(path: Path) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if 0 in image.size:
         raise ImageError(f"an image needs at least one pixel, got {image.size[0]} x {image.size[1]}")
-    upright = ImageOps.exif_transpose(image)
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    upright = image.copy() if turn is None else image.transpose(turn)
+    # All EXIF goes, not the turn alone: Pillow can read some cameras' entries but not write them again.
+    upright.info = {key: value for key, value in upright.info.items() if key not in _EXIF_KEYS}
     if upright.mode in _WIDE_MODES:
-        upright = _from_wide(np.asarray(upright))
+        upright = _from_wide(np.asarray(upright), is_16_bit=upright.mode.startswith("I;16"))
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         layer = upright.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
@@ -85,11 +102,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
-def _from_wide(values: npt.NDArray[Any]) -> Image.Image:
+def _from_wide(values: npt.NDArray[Any], *, is_16_bit: bool) -> Image.Image:
     """A 16-bit or float grey picture as 8 bits."""
     if np.issubdtype(values.dtype, np.floating):
         return Image.fromarray(_float_to_bytes(values))
-    scale = 257 if values.max(initial=0) > 255 else 1  # 65535 / 255
+    scale = 257 if is_16_bit or values.max(initial=0) > 255 else 1  # 65535 / 255
     return Image.fromarray((values // scale).clip(0, 255).astype(np.uint8))
 
 

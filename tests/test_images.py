@@ -13,7 +13,7 @@ from glip.errors import FileError, ImageError
 from glip.images import ImageInput, list_images, read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION, IMAGE_WIDTH = 0x0112, 0x0100  # EXIF tags
 
 
 def pixels(image: Image.Image) -> list[Any]:
@@ -55,6 +55,7 @@ def flag_tensor() -> torch.Tensor:
         pytest.param(flag_tensor(), id="a tensor, channels first"),
         pytest.param(flag_tensor() / 255, id="a tensor of floats"),
         pytest.param((flag_tensor() / 255).requires_grad_(), id="a tensor that wants a gradient"),
+        pytest.param((flag_tensor() / 255).bfloat16(), id="a tensor of brain floats"),
         pytest.param(flag_tensor() > 0, id="a tensor of truth values"),
     ],
 )
@@ -87,8 +88,12 @@ def test_the_content_counts_not_the_suffix(tmp_path: Path) -> None:
         pytest.param(1, (3, 2), FLAG, id="upright"),
         pytest.param(2, (3, 2), [BLUE, GREEN, RED, RED, WHITE, WHITE], id="mirrored"),
         pytest.param(3, (3, 2), [RED, WHITE, WHITE, BLUE, GREEN, RED], id="upside down"),
+        pytest.param(4, (3, 2), [WHITE, WHITE, RED, RED, GREEN, BLUE], id="mirrored and upside down"),
+        pytest.param(5, (2, 3), [RED, WHITE, GREEN, WHITE, BLUE, RED], id="rows and columns exchanged"),
         pytest.param(6, (2, 3), [WHITE, RED, WHITE, GREEN, RED, BLUE], id="to be turned right"),
+        pytest.param(7, (2, 3), [RED, BLUE, WHITE, GREEN, WHITE, RED], id="exchanged and upside down"),
         pytest.param(8, (2, 3), [BLUE, RED, GREEN, WHITE, RED, WHITE], id="to be turned left"),
+        pytest.param(9, (3, 2), FLAG, id="a number that means nothing"),
     ],
 )
 def test_exif_rotation_is_applied(
@@ -103,6 +108,22 @@ def test_exif_rotation_is_applied(
     with Image.open(tmp_path / "turned.png") as opened:
         assert pixels(read_image(opened)) == upright  # an open PIL image, the same
     assert read_image(found).size == size  # once read it is not turned again
+
+
+def test_the_colour_profile_stays_for_drawings_that_are_saved() -> None:
+    image = flag()
+    image.info["icc_profile"] = b"wide"
+    assert read_image(image).info["icc_profile"] == b"wide"
+
+
+def test_exif_that_cannot_be_written_again_does_not_hide_the_picture(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    exif[IMAGE_WIDTH] = 7
+    broken = exif.tobytes().replace(b"\x01\x00\x00\x04", b"\x01\x00\x00\x02")  # the width, said to be a text
+    assert broken != exif.tobytes()
+    flag().save(tmp_path / "turned.png", exif=broken)
+    assert pixels(read_image(tmp_path / "turned.png")) == [WHITE, RED, WHITE, GREEN, RED, BLUE]
 
 
 def palette() -> Image.Image:
@@ -133,6 +154,8 @@ def of_mode(mode: str, values: list[Any]) -> Image.Image:
         pytest.param(palette().convert("RGB"), [RED, WHITE], id="RGB with one transparent colour"),
         pytest.param(of_mode("CMYK", [(0, 0, 0, 0), (0, 255, 255, 0)]), [WHITE, RED], id="CMYK"),
         pytest.param(of_mode("I;16", [514, 513, 65535]), [(2,) * 3, (1,) * 3, WHITE], id="16 bits"),
+        pytest.param(of_mode("I;16", [0, 200, 256]), [(0,) * 3] * 3, id="16 bits, all dark"),
+        pytest.param(of_mode("I;16", [0, 200, 255]), [(0,) * 3] * 3, id="16 bits, darker than one step of 8 bits"),
         pytest.param(of_mode("I", [514, 513, 65535]), [(2,) * 3, (1,) * 3, WHITE], id="16 bits in 32"),
         pytest.param(of_mode("F", [0.0, 0.2, 1.0]), [(0,) * 3, (51,) * 3, WHITE], id="floats in [0, 1]"),
     ],
@@ -243,6 +266,13 @@ def test_a_broken_file_is_refused_by_name(content: str | bytes, message: str, tm
         truncated_jpeg(path)
     with pytest.raises(ImageError, match=message):
         read_image(path)
+
+
+def test_a_file_of_floats_over_one_is_not_called_cut_short(tmp_path: Path) -> None:
+    of_mode("F", [0.0, 300.0]).save(tmp_path / "depth.tif")
+    with pytest.raises(ImageError, match=r"depth\.tif: a float image must be in \[0, 1\], got 0 to 300") as refused:
+        read_image(tmp_path / "depth.tif")
+    assert "cut short" not in str(refused.value)
 
 
 def test_a_lazy_pil_image_that_is_cut_short_is_refused(tmp_path: Path) -> None:

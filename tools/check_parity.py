@@ -44,7 +44,7 @@ from tests.parity.official import (
 
 LOSS_TOLERANCE, NORM_TOLERANCE = 1e-4, 1e-3
 HEAD_TOLERANCE = 2e-4
-ZERO_GRADIENT = ("key.bias", "l_proj.bias")
+ZERO_GRADIENT = ".attention.self.key.bias"  # moves all scores of a query alike; what is left is noise
 
 
 class Report:

@@ -11,7 +11,7 @@ from glip.structures.prompt import Phrase, Prompt
 from glip.text.prompts import SEPARATOR, clean_class_name, prompt_from_labels
 
 SIDES = {"left": "right", "right": "left"}
-_SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+_SIDE = re.compile(r"(?<![^\W_])(left|right)(?=most\b|[\W_]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _class_list(example: Example, rule: CaptionRule, draw: random.Random) -> tup
     draw.shuffle(present)
     present = present[: rule.max_names]
     room = rule.max_names - len(present)
-    wanted = room if draw.random() < rule.full_share else draw.randint(0 if present else 1, max(room, 1))
+    wanted = room if draw.random() < rule.full_share else draw.randint(0 if present else 1, room)
     names = present + draw.sample(example.absent, min(wanted, len(example.absent)))
     draw.shuffle(names)
     names = names or ["object"]

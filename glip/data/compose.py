@@ -124,7 +124,11 @@ def _free_place(cutout: CutOut, size: tuple[int, int], placed: Sequence[Placed],
         w, h = max(width * scale, 8), max(height * scale, 8)
         x, y = draw.uniform(0, max(size[0] - w, 0)), draw.uniform(0, max(size[1] - h, 0))
         box = (round(x), round(y), round(x + w), round(y + h))
-        if all(_hidden_share(thing.box, box) <= 1 - MIN_VISIBLE for thing in placed):
+        later = [*(thing.box for thing in placed), box]
+        if all(
+            sum(_hidden_share(thing.box, by) for by in later[n + 1 :]) <= 1 - MIN_VISIBLE
+            for n, thing in enumerate(placed)
+        ):
             return tuple(float(edge) for edge in box)  # type: ignore[return-value]  # four of them
     return None
 

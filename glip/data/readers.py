@@ -1,7 +1,6 @@
 """Annotation files to examples. A broken file ends in one sentence that names the file, the record and the field."""
 
 import json
-import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ def read_detection_json(path: str | Path, *, images: str | Path | None = None) -
         DataError: the file is not such JSON.
     """
     content = _read_json(Path(path))
+    _section(path, content, "annotations")
     names = {
         _field(path, category, "categories", "id"): str(_field(path, category, "categories", "name"))
         for category in _section(path, content, "categories")
@@ -119,8 +119,12 @@ def _uses_background_id(content: Record) -> bool:
 
 
 def _field(path: str | Path, record: Record, section: str, name: str) -> Any:
-    if name not in record:
+    if record.get(name) is None:
         raise DataError(f"{path}: {section} record {record.get('id', record)}: field {name!r} is missing")
+    if name in ("id", "image_id") and not isinstance(record[name], int | str):
+        raise DataError(
+            f"{path}: {section} record {record.get('id')}: {name} must be a number or a word, got {record[name]!r}"
+        )
     return record[name]
 
 
@@ -146,7 +150,7 @@ def _pixels(path: str | Path, record: Record, name: str) -> int:
     value = _field(path, record, "images", name)
     try:
         pixels = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pixels = 0
     if pixels < 1:
         raise DataError(f"{path}: images record {record.get('id')}: {name} must be at least 1 pixel, got {value!r}")
@@ -174,7 +178,7 @@ def _spans(path: str | Path, annotation: Record, caption: str) -> tuple[Span, ..
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) < 1e18
 
 
 def _is_span(value: Any, caption: str) -> bool:

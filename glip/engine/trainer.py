@@ -150,6 +150,9 @@ class Trainer:
         if content is None:
             return
         path = self.config.output / "checkpoint.pt"
+        missing = {"model", "average", "optimizer"} - content.keys()
+        if missing:
+            raise CheckpointError(f"{path}: lacks {sorted(missing)}; choose another output folder")
         trained = {name: p.shape for name, p in self.model.named_parameters() if p.requires_grad}
         if {name: tensor.shape for name, tensor in content["model"].items()} != trained:
             raise CheckpointError(f"{path}: is of another network or other frozen parts; choose another output folder")

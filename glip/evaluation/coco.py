@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from glip.errors import ConfigError
+from glip.errors import ConfigError, DataError
 
 LEGACY_PIXEL = 1  # corners as pixel indices: a side is x2 - x1 + 1
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@1", "AR@10", "AR@100", "ARs@100", "ARm@100", "ARl@100")
@@ -47,6 +47,9 @@ def coco_metrics(annotations: Mapping[str, Any], results: Sequence[dict[str, Any
     Returns:
         Fractions in `[0, 1]` by the names in `METRICS`; -1 where undefined, 0 without any result.
     """
+    strangers = {record["image_id"] for record in results} - {image["id"] for image in annotations["images"]}
+    if strangers:
+        raise DataError(f"results: image {min(strangers)} is not in the annotation file")
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval

@@ -52,7 +52,7 @@ class RecallReport:
     def recall(self) -> dict[str, dict[str, float]]:
         """Shares of hits in `[0, 1]`."""
         return {
-            rank: {kind: count / self.totals[kind] for kind, count in by_kind.items()}
+            rank: {kind: count / max(self.totals[kind], 1) for kind, count in by_kind.items()}
             for rank, by_kind in self.hits.items()
         }
 

@@ -10,7 +10,8 @@ from typing import Literal
 from glip.errors import ConfigError
 from glip.structures.prompt import Span
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019\-][^\W_]+)*|[^\w\s]", re.UNICODE)
+# Letters and digits, with the accents that are characters of their own; hyphens and apostrophes inside; or one sign.
+_WORD = re.compile(r"[^\W_](?:['\u2019\-]?(?:[^\W_]|[\u0300-\u036F]))*|[^\w\s]", re.UNICODE)
 
 _OPENERS = set(
     """a an the this that these those some any each every both several many few no another all half
@@ -24,7 +25,7 @@ _BREAKERS = set(
     is are was were be been being am has have had having do does did can could will would shall should may might must
     i you he she it we they me him us them himself herself itself themselves someone somebody something everyone
     not very too just also only still together away apart back forward ahead each-other
-    what how why it's there's""".split()
+    what how why""".split()
 )
 _PRONOUN_LIKE = set("one both some each all another few several many that this these those".split())
 _VERBS = set(
@@ -72,7 +73,7 @@ def find_noun_phrases(sentence: str, *, engine: Literal["rules", "spacy"] = "rul
 
 def _with_rules(sentence: str) -> list[Span]:
     words = [match.span() for match in _WORD.finditer(sentence)]
-    texts = [sentence[start:end].lower() for start, end in words]
+    texts = [sentence[start:end].lower().replace("\u2019", "'") for start, end in words]
     runs: list[list[int]] = [[]]
     for index in range(len(texts)):
         if _ends_phrase(texts, index, run=runs[-1]):
@@ -88,7 +89,7 @@ def _ends_phrase(texts: list[str], index: int, *, run: list[int]) -> bool:
     text = texts[index]
     if _joins_colours(texts, index):
         return False
-    if not text[0].isalnum() or text in _BREAKERS:
+    if not text[0].isalnum() or _is_breaker(text):
         return True
     has_noun = any(texts[inside] not in _OPENERS for inside in run)
     if text in _OPENERS:
@@ -100,11 +101,16 @@ def _may_stand_inside(texts: list[str], index: int, *, run: list[int]) -> bool:
     text = texts[index]
     if _joins_colours(texts, index):
         return True
-    if not text[0].isalnum() or text in _BREAKERS:
+    if not text[0].isalnum() or _is_breaker(text):
         return False
     if text in _OPENERS or run:
         return not (_is_verb(texts, index) and any(texts[inside] not in _OPENERS for inside in run))
     return not _is_verb(texts, index)
+
+
+def _is_breaker(text: str) -> bool:
+    """A function word, alone or with its verb or "not": "he", "he's", "isn't"."""
+    return text in _BREAKERS or text.partition("'")[0] in _BREAKERS or text.endswith("n't")
 
 
 def _joins_colours(texts: list[str], index: int) -> bool:
@@ -117,7 +123,7 @@ def _is_verb(texts: list[str], index: int) -> bool:
     text = texts[index]
     if text in _ING_MODIFIERS:
         following = texts[index + 1] if index + 1 < len(texts) else "."
-        return not following[0].isalnum() or following in _OPENERS or following in _BREAKERS
+        return not following[0].isalnum() or following in _OPENERS or _is_breaker(following)
     return text in _VERBS or (text.endswith("ing") and len(text) > 4 and text not in _ING_NOUNS)
 
 

@@ -8,6 +8,7 @@ from glip.structures.prompt import Phrase, Prompt, Span
 from glip.text.noun_phrases import find_noun_phrases
 
 SEPARATOR = ". "  # between class names, as in the published configurations
+_LETTER = r"[\w\u0300-\u036F]"  # with the accents that are characters of their own
 
 
 def clean_class_name(name: str) -> str:
@@ -80,6 +81,8 @@ def prompt_from_caption(caption: str, phrases: Sequence[str | Span | Sequence[Sp
     else:
         if isinstance(phrases, str):
             raise PromptError(f"phrases must be a list, got the string {phrases!r}; write [{phrases!r}]")
+        if not isinstance(phrases, Sequence):
+            raise PromptError(f"phrases must be a list, got {phrases!r}; write ['a cat', 'the mat']")
         if not phrases:
             raise PromptError("phrases must name at least one phrase, got an empty list; leave it out for noun phrases")
         spans = _spans_of_phrases(caption, phrases)
@@ -106,21 +109,26 @@ def prompt_from_expression(expression: str) -> Prompt:
 
 
 def _spans_of_phrases(caption: str, phrases: Sequence[str | Span | Sequence[Span]]) -> list[tuple[Span, ...]]:
-    names = [phrase for phrase in phrases if isinstance(phrase, str)]
-    places = {name: _occurrences(caption, name) for name in names}
+    names = [_same_words(phrase) for phrase in phrases if isinstance(phrase, str)]
+    places = {_same_words(phrase): _occurrences(caption, phrase) for phrase in phrases if isinstance(phrase, str)}
     taken = dict.fromkeys(names, 0)
     spans: list[tuple[Span, ...]] = []
     for phrase in phrases:
         if not isinstance(phrase, str):
             spans.append(_given_spans(phrase))
-        elif names.count(phrase) == 1:
-            spans.append(places[phrase])
+        elif names.count(name := _same_words(phrase)) == 1:
+            spans.append(places[name])
         else:
             # As many places as namings: one each, in order; a naming too many shares the last place.
-            turn = min(taken[phrase], len(places[phrase]) - 1)
-            taken[phrase] += 1
-            spans.append((places[phrase][turn],))
+            turn = min(taken[name], len(places[name]) - 1)
+            taken[name] += 1
+            spans.append((places[name][turn],))
     return spans
+
+
+def _same_words(phrase: str) -> str:
+    """What two namings of the same words have in common: "A  cat" and "a cat"."""
+    return " ".join(phrase.split()).lower()
 
 
 def _given_spans(phrase: Span | Sequence[Span]) -> tuple[Span, ...]:
@@ -141,8 +149,8 @@ def _occurrences(caption: str, phrase: str) -> tuple[Span, ...]:
     words = phrase.strip()
     if not words:
         raise PromptError("a phrase must have words, got an empty one")
-    start = r"(?<!\w)" if re.match(r"\w", words) else ""
-    end = r"(?!\w)" if re.search(r"\w$", words) else ""
+    start = rf"(?<!{_LETTER})" if re.match(r"\w", words) else ""
+    end = rf"(?!{_LETTER})" if re.search(rf"{_LETTER}$", words) else ""
     pattern = start + r"\s+".join(re.escape(word) for word in words.split()) + end
     found = tuple(match.span() for match in re.finditer(pattern, caption, flags=re.IGNORECASE))
     if not found:

@@ -231,7 +231,7 @@ _MMDET_NAMES: tuple[tuple[str, str], ...] = (
     (r"neck\.fpn_convs\.3\.conv\.", "backbone.fpn.top_blocks.p6."),
     (r"neck\.fpn_convs\.4\.conv\.", "backbone.fpn.top_blocks.p7."),
     (r"language_model\.language_backbone\.", "language_backbone."),
-    (r"bbox_head\.head\.", "rpn.head."),
+    (r"bbox_head\.", "rpn."),
 )
 _MMDET_INNER = (("attn.w_msa.", "attn."), ("ffn.layers.0.0.", "mlp.fc1."), ("ffn.layers.1.", "mlp.fc2."))
 _MERGE_ORDER = [0, 2, 1, 3]  # mmdetection unfolds neighbours row by row, the official code column by column

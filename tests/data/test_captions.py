@@ -71,6 +71,20 @@ def test_with_full_share_all_absent_names_that_fit_are_there() -> None:
     assert {phrase.text for phrase in prompt.phrases} == {"cat", *ABSENT}
 
 
+def test_a_full_list_gets_no_absent_name() -> None:
+    rule = CaptionRule(max_names=2, full_share=0.0, article_share=0.0)
+    for seed in SEEDS:
+        prompt, _ = make_prompt(example_of("cat", "dog"), rule, random.Random(seed))
+        assert sorted(phrase.text for phrase in prompt.phrases) == ["cat", "dog"]
+
+
+def test_a_present_name_may_stand_anywhere_in_the_list() -> None:
+    rule = CaptionRule(max_names=3, full_share=1.0, article_share=0.0)
+    example = example_of("cat", absent=["cup", "car"])
+    places = {make_prompt(example, rule, random.Random(seed))[1][0] for seed in SEEDS}
+    assert places == {0, 1, 2}
+
+
 def test_without_room_for_all_present_names_the_others_boxes_have_no_phrase() -> None:
     rule = CaptionRule(max_names=2, full_share=1.0, article_share=0.0)
     prompt, phrases = make_prompt(example_of("cat", "dog", "cup", absent=["car"]), rule, random.Random(0))
@@ -209,3 +223,20 @@ def test_class_names_have_sides_too() -> None:
     swapped = swap_sides(example_of("left hand", "cup", absent=["right hand", "car"]))
     assert [thing.name for thing in swapped.objects] == ["right hand", "cup"]
     assert swapped.absent == ("left hand", "car")
+
+
+@pytest.mark.parametrize(
+    ("name", "swapped"),
+    [
+        pytest.param("left_hand", "right_hand", id="an underscore between words, which captions write as a space"),
+        pytest.param("leftmost dog", "rightmost dog", id="leftmost"),
+        pytest.param("rightmost dog", "leftmost dog", id="rightmost"),
+    ],
+)
+def test_the_mirror_image_of_the_name_with(name: str, swapped: str) -> None:
+    assert swap_sides(example_of(name)).objects[0].name == swapped
+
+
+def test_a_span_inside_a_word_that_shrinks_keeps_a_letter() -> None:
+    (thing,) = swap_sides(sentence("right dog", ((4, 5),))).objects
+    assert thing.spans == ((3, 4),)

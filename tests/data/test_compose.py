@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
-from glip.data.compose import CutOut, Placed, Scene, Sentence, compose_scene, describe_scene, plural
+from glip.data.compose import MIN_VISIBLE, CutOut, Placed, Scene, Sentence, compose_scene, describe_scene, plural
 
 SEEDS = range(25)
 COLOURS = {"apple": (255, 0, 0), "dog": (0, 0, 255)}
@@ -103,6 +104,25 @@ def test_no_thing_hides_more_than_a_third_of_an_earlier_one(
             width = min(thing.box[2], later.box[2]) - max(thing.box[0], later.box[0])
             height = min(thing.box[3], later.box[3]) - max(thing.box[1], later.box[1])
             assert max(width, 0) * max(height, 0) <= 0.3 * thing.side**2 + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_all_later_things_together_leave_seven_tenths_of_each(
+    cutouts: list[CutOut], backgrounds: list[Path], seed: int
+) -> None:
+    things = compose_scene(cutouts, backgrounds, seed, side=96).things
+    for index, thing in enumerate(things):
+        seen = np.zeros((96, 96), dtype=bool)
+        fill(seen, thing, value=True)
+        whole = seen.sum()
+        for later in things[index + 1 :]:
+            fill(seen, later, value=False)
+        assert seen.sum() >= MIN_VISIBLE * whole
+
+
+def fill(pixels: npt.NDArray[np.bool_], thing: Placed, *, value: bool) -> None:
+    x1, y1, x2, y2 = (int(edge) for edge in thing.box)
+    pixels[y1:y2, x1:x2] = value
 
 
 # --- sentences ---------------------------------------------------------------------------------------------------

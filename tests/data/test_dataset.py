@@ -147,6 +147,14 @@ def test_a_batch_by_hand(collate: Collate) -> None:
     assert [targets.labels.tolist() for targets in batch.targets] == [[0, 1], [0]]
 
 
+def test_each_box_gets_the_tokens_of_its_own_phrase(collate: Collate) -> None:
+    sample = sample_of((32, 32), "cat. dog", (0, 3), (5, 8), (0, 3))
+    batch = collate([Sample(sample.pixel_values, sample.boxes, torch.tensor([1, 0, 1]), sample.prompt)])
+    (targets,) = batch.targets
+    assert targets.token_map.long().tolist() == [[0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]  # CLS cat . dog SEP
+    assert targets.labels.tolist() == [1, 0, 1]
+
+
 def test_a_picture_without_boxes_may_be_in_a_batch(collate: Collate) -> None:
     batch = collate([sample_of((32, 32), "a dog"), sample_of((32, 32), "a cat", (0, 5))])
     assert [len(targets) for targets in batch.targets] == [0, 1]

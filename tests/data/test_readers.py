@@ -184,3 +184,27 @@ def test_an_annotation_without_a_category_is_named(tmp_path: Path) -> None:
     annotation = {name: value for name, value in a_box(id=31).items() if name != "category_id"}
     with pytest.raises(DataError, match=r"train\.json: annotation 31: category_id None is not in categories"):
         detection(tmp_path, [annotation])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"annotations": [a_box(image_id=[5])]}, id="a list as an annotation's image_id"),
+        pytest.param({"images": [{**IMAGE, "id": [5]}], "annotations": []}, id="a list as an image's id"),
+        pytest.param({"categories": [{"id": [1], "name": "cat"}]}, id="a list as a category's id"),
+        pytest.param({"categories": [{"id": 1, "name": None}]}, id="a category named null"),
+        pytest.param({"categories": [{"id": 0, "name": "cat"}], "annotations": 5}, id="a number for the annotations"),
+        pytest.param({"categories": [{"id": 0, "name": "cat"}], "annotations": ["a"]}, id="a word for an annotation"),
+        pytest.param({"images": [{**IMAGE, "file_name": None}]}, id="a file name that is null"),
+        pytest.param({"images": [{**IMAGE, "height": float("inf")}]}, id="an endless height"),
+        pytest.param({"annotations": [a_box(bbox=[1, 2, 3, 10**400])]}, id="a box beyond every float"),
+    ],
+)
+def test_a_detection_file_is_refused_for(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"train\.json"):
+        detection(tmp_path, **{"annotations": [a_box()], **changes})
+
+
+def test_a_caption_that_is_null_is_refused_and_not_read_as_a_word(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train\.json: .*caption"):
+        grounding(tmp_path, [], images=[{**IMAGE, "caption": None}])

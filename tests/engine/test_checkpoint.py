@@ -1,5 +1,6 @@
 """A checkpoint is whole or absent, whenever the machine stops."""
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,32 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) ->
     torch.save(content, tmp_path / "checkpoint.pt")
     with pytest.raises(CheckpointError, match="not a checkpoint of a training run"):
         read_checkpoint(tmp_path / "checkpoint.pt")
+
+
+class WouldRun:
+    """What a careless reader of the file would run."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What unpickling runs."""
+        return Path.touch, (self.mark,)
+
+
+def test_a_program_inside_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    torch.save({"step": 3, "model": WouldRun(tmp_path / "was_run")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        read_checkpoint(tmp_path / "checkpoint.pt")
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_it_is_on_the_disk_before_it_takes_the_place_of_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    there_at_fsync: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: there_at_fsync.append(path.exists()))
+    write_checkpoint(path, CONTENT)
+    assert there_at_fsync == [False]
+    assert path.exists()

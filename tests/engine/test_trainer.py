@@ -16,7 +16,7 @@ from torch import Tensor
 
 from glip.engine.config import OptimizerConfig, SourceConfig, TrainConfig
 from glip.engine.trainer import Trainer, parameter_groups, rate_share, read_sources
-from glip.errors import DataError, GlipError
+from glip.errors import CheckpointError, DataError, GlipError
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor
 from glip.processing import GlipImageProcessor, GlipProcessor
@@ -173,6 +173,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     resumed.train()
     assert_equal(weights_of(resumed), weights_of(trained))
     assert_equal(resumed.average.averages, trained.average.averages)
+    assert_equal(dict(resumed.model.named_buffers()), dict(trained.model.named_buffers()))
 
 
 def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(
@@ -226,6 +227,22 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=0, msg=lambda text, name=name: f"{name}: {text}")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("content", [{"step": 2}, {"step": 2, "model": {}}], ids=["a step only", "an empty network"])
+def test_a_checkpoint_that_lacks_parts_is_refused(
+    start: Path, data: Path, tmp_path: Path, content: dict[str, Any]
+) -> None:
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="choose another output folder"):
+        Trainer(config_of(start, data, tmp_path))
+
+
+def test_gradients_are_clipped_by_their_global_norm(start: Path, data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config_of(start, data, tmp_path / "run", steps=1, optimizer={"clip_norm": 1e-3}))
+    trainer.train()
+    norms = [parameter.grad.norm() for parameter in trainer.model.parameters() if parameter.grad is not None]
+    torch.testing.assert_close(torch.stack(norms).norm(), torch.tensor(1e-3), rtol=1e-2, atol=0)
 
 
 # --- its parts ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from glip.evaluation.coco import METRICS, coco_metrics
+from glip.errors import DataError
+from glip.evaluation.coco import METRICS, coco_metrics, coco_results
 from glip.structures.detections import Detections
 
 LEFT, RIGHT = [0, 0, 100, 100], [200, 0, 100, 100]  # xywh; an area of 10,000 is "large"
@@ -91,3 +92,22 @@ def test_what_is_given_is_left_as_it_is() -> None:
     before = copy.deepcopy((annotations, results))
     coco_metrics(annotations, results)
     assert (annotations, results) == before
+
+
+@pytest.mark.parametrize(("plus_one", "sides"), [(False, [3, 4]), (True, [4, 5])], ids=["corners", "pixel indices"])
+def test_labels_count_from_one_and_others_are_dropped_with(plus_one: bool, sides: list[int]) -> None:
+    record = {"image_id": 1, "boxes": [[1, 2, 4, 6]] * 4, "scores": [0.1, 0.2, 0.3, 0.4], "labels": [0, 1, 2, 3]}
+    found = coco_results({"categories": [{"id": 3}, {"id": 9}]}, [record], plus_one=plus_one)
+    assert found == [
+        {"image_id": 1, "category_id": 3, "bbox": [1, 2, *sides], "score": 0.2},
+        {"image_id": 1, "category_id": 9, "bbox": [1, 2, *sides], "score": 0.3},
+    ]
+
+
+def test_without_a_true_box_nothing_is_defined() -> None:
+    assert set(coco_metrics(truth(), [result(LEFT)]).values()) == {-1.0}
+
+
+def test_a_result_of_an_unknown_image_is_refused() -> None:
+    with pytest.raises(DataError, match="2"):
+        coco_metrics(truth(LEFT), [{**result(LEFT), "image_id": 2}])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from glip.evaluation.recall import is_hit, recall_at
+from glip.evaluation.recall import Query, count_hits, is_hit, recall_at
 
 SQUARE = [0.0, 0.0, 10.0, 10.0]
 HALF = [0.0, 0.0, 10.0, 5.0]  # IoU 0.5 with the square
@@ -47,3 +47,28 @@ def test_another_threshold_may_be_asked_for() -> None:
 )
 def test_recall_of(hits: list[bool], recall: float) -> None:
     assert recall_at(hits) == recall
+
+
+def query(*boxes: list[float], scores: list[float], kinds: tuple[str, ...] = ()) -> Query:
+    return Query(torch.tensor(boxes).view(-1, 4), torch.tensor(scores), torch.tensor([SQUARE]), kinds)
+
+
+def test_hits_at_each_rank_by_hand() -> None:
+    """The right box is first by its score, second of two, first of two equal ones, and nowhere."""
+    queries = [
+        query(ELSEWHERE, SQUARE, scores=[0.1, 0.9], kinds=("best",)),
+        query(ELSEWHERE, SQUARE, scores=[0.9, 0.1], kinds=("second",)),
+        query(SQUARE, ELSEWHERE, scores=[0.5, 0.5]),
+        query(scores=[]),
+    ]
+    report = count_hits(queries, ranks=(1, 2, None))
+    assert report.totals == {"all": 4, "best": 1, "second": 1}
+    assert report.recall == {
+        "recall@1": {"all": 0.5, "best": 1.0, "second": 0.0},
+        "recall@2": {"all": 0.75, "best": 1.0, "second": 1.0},
+        "upper_bound": {"all": 0.75, "best": 1.0, "second": 1.0},
+    }
+
+
+def test_no_query_has_a_recall_of_zero() -> None:
+    assert count_hits([], ranks=(1,)).recall == {"recall@1": {"all": 0.0}}

@@ -110,6 +110,10 @@ def test_affixes_must_match_the_labels_one_to_one() -> None:
         pytest.param(
             "cat, cat, cat", ["cat", "cat"], [((0, 3),), ((5, 8),)], id="named twice, standing thrice: the first two"
         ),
+        pytest.param(
+            "A cat and a cat", ["A cat", "a cat"], [((0, 5),), ((10, 15),)], id="named twice, once with a capital"
+        ),
+        pytest.param("a cat, a cat", ["cat", " cat "], [((2, 5),), ((9, 12),)], id="named twice, once with blanks"),
         pytest.param("one cat", ["cat", "cat"], [((4, 7),), ((4, 7),)], id="named too often: the last place is shared"),
         pytest.param(
             "a cat, a dog, a cat",
@@ -130,6 +134,9 @@ def test_affixes_must_match_the_labels_one_to_one() -> None:
         pytest.param("a red ball", ["  red ball "], [((2, 10),)], id="blanks around the phrase do not count"),
         pytest.param("a café and a naïve man", ["café", "naïve man"], [((2, 6),), ((13, 22),)], id="accents"),
         pytest.param("cafés, a café", ["café"], [((9, 13),)], id="an accented word inside another"),
+        pytest.param(
+            "cafe\u0301s, a cafe\u0301", ["cafe\u0301"], [((10, 15),)], id="an accent that is a character of its own"
+        ),
         pytest.param("ÉCOLE ouverte", ["école"], [((0, 5),)], id="case of accented letters"),
         pytest.param("dogs 🐶 and 🐶🐱", ["🐶"], [((5, 6), (11, 12))], id="emoji have no word borders"),
         pytest.param("一只猫 and 猫", ["猫"], [((8, 9),)], id="a letter of another script inside a word"),
@@ -180,6 +187,9 @@ def test_words_and_spans_can_be_mixed() -> None:
         pytest.param("a cat", ["dog"], "does not stand in the caption", id="a phrase that is not there"),
         pytest.param("a woman", ["man"], "does not stand in the caption", id="a phrase only inside a word"),
         pytest.param("a cafe", ["café"], "does not stand in the caption", id="another accent"),
+        pytest.param("a cafe\u0301", ["cafe"], "does not stand in the caption", id="all of a word but its accent"),
+        pytest.param("a cat", {"cat"}, "phrases must be a list", id="a set, which has no order"),
+        pytest.param("a cat", 5, "phrases must be a list", id="a number instead of a list"),
         pytest.param("a cat", [(2, 6)], r"span \(2, 6\) .* 5", id="a span past the end"),
         pytest.param("a cat", [(-3, 5)], r"span \(-3, 5\)", id="a span before the start"),
         pytest.param("a cat", [(2, 2)], r"span \(2, 2\)", id="an empty span"),

@@ -55,6 +55,8 @@ def test_a_phrase_has_the_tokens_of_its_characters(
         pytest.param([(5, 9)], [], id="three blanks at the start are too many"),
         pytest.param([(0, 8)], [], id="three blanks at the end are too many"),
         pytest.param([(5, 8), (2, 5)], [2], id="a piece of blanks is skipped, the other counts"),
+        pytest.param([(1, 2)], [], id="one blank between two words means neither"),
+        pytest.param([(11, 99)], [], id="an end far outside the caption"),
         pytest.param([], [], id="no span"),
     ],
 )
@@ -65,6 +67,10 @@ def test_the_ends_of_a_span_step_inwards_over_blanks(
     token_map = map_tokens(encoding, [spans], length=5)
     assert token_map.dtype == torch.bool
     assert token_map[0].nonzero()[:, 0].tolist() == expected
+
+
+def test_a_span_of_the_blank_before_the_first_word_means_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert not map_tokens(encode(tokenizer, " cat"), [[(0, 1)]], length=3).any()
 
 
 def test_a_token_map_without_phrases_has_no_rows(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -67,7 +67,7 @@ def test_the_numbers_are_read_off_the_shapes_of(variant: str, config: Callable[[
     inferred, published = infer_config(official_state(variant), source=variant), config()
     for name in ("backbone", "channels", "num_blocks", "fusion", "fusion_dim", "strides"):
         assert getattr(inferred, name) == getattr(published, name), name
-    assert inferred.text["hidden_size"], inferred.text["num_attention_heads"] == (768, 12)
+    assert (inferred.text["hidden_size"], inferred.text["num_attention_heads"]) == (768, 12)
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +209,11 @@ def test_mmdetections_names_and_layout_lead_back_to_the_official_ones(small: dic
     assert restored.keys() == state.keys()
     for name, tensor in state.items():
         assert torch.equal(restored[name], tensor), name
+
+
+def test_mmdetections_anchor_constants_are_dropped(small: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "mmdetection.pth"
+    constants = {f"bbox_head.anchor_generator.cell_anchors.{level}": torch.zeros(1, 4) for level in range(5)}
+    torch.save({"state_dict": {**to_mmdetection(kept(small)), **constants}}, path)
+    config, state = read_official_checkpoint(path)
+    assert {name: tensor.shape for name, tensor in state.items()} == expected_shapes(config)
