@@ -39,10 +39,12 @@ class RealGround:
         """All numbers of the set."""
         pairs = [(record, phrases) for record in self.content["images"] if (phrases := self._phrases(record))]
         hits, kinds, shown = self._ground(pairs)
+        photos = [record["file_name"] for record, phrases in pairs for _ in phrases]
         shuffled, _, _ = self._ground(self._shuffled(pairs))
         return {
             "phrases": len(hits),
             "recall@1": recall_at(hits),
+            "recall@1, 95 % interval over photos": interval(hits, photos),
             "recall@1 of shuffled phrases": recall_at(shuffled),
             **{
                 f"recall@1 {kind}": recall_at([hit for hit, k in zip(hits, kinds, strict=True) if k == kind])
@@ -112,6 +114,17 @@ class RealGround:
             found = self.predictor.detect(self.images / record["image"], record["phrases"])
             boxed += [bool((found.labels == label).any()) for label in range(len(record["phrases"]))]
         return recall_at(boxed)
+
+
+def interval(hits: list[bool], photos: list[str], *, draws: int = 2000) -> tuple[float, float]:
+    """The middle 95 % of the recall when photos are drawn again with replacement (bootstrap)."""
+    by_photo: dict[str, list[bool]] = {}
+    for hit, photo in zip(hits, photos, strict=True):
+        by_photo.setdefault(photo, []).append(hit)
+    groups = list(by_photo.values())
+    draw = random.Random(0)
+    recalls = sorted(recall_at([hit for _ in groups for hit in draw.choice(groups)]) for _ in range(draws))
+    return recalls[round(0.025 * draws)], recalls[round(0.975 * draws) - 1]
 
 
 def detect_all(folder: Path, predictor: Predictor) -> tuple[Record, list[Record]]:
