@@ -14,21 +14,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch.nn import functional as F
 
 from glip.configuration import glip_nano
-from glip.data.compose import CutOut, compose_scene, describe_scene
+from glip.data.compose import CutOut, compose_scene
+from glip.data.describe import Placed, Words, describe_things, tell
+from glip.data.readers import read_detection_json
 from glip.detection.nms import suppress
 from glip.errors import FileError
 from glip.images import read_image
 from glip.models.backbones import build_backbone
 from glip.processing import GlipImageProcessor
-from glip.structures.boxes import clip_boxes, scale_boxes
+from glip.structures.boxes import clip_boxes, pairwise_iou, scale_boxes
 from glip.text.noun_phrases import find_noun_phrases
 from glip.weights.nanodet import decode_nanodet, read_nanodet
 
 STRIDES = (8, 16, 32)
 SURE, POSSIBLE = 0.4, 0.08  # teacher scores: above the first a box is kept, below the second a class is absent
+SAME_BOX = 0.5  # IoU
+TOLD = (
+    "coco_train128",
+    "coco_mini_captions",
+    "coco_tiny80",
+    "voc2012_sample",
+    "openimages_5cls",
+    "pot_curtain_toaster",
+)
 UNLABELLED = ("imagenet_samples_nobox", "caltech101_nobox")
 Record = dict[str, Any]
 
@@ -74,8 +86,10 @@ def pseudo_label(folder: Path, teacher: Teacher, coco_names: list[str], draw: ra
         label = record["image_label"].replace("_", " ").lower()
         chosen = [(label, _main_box(boxes, scores, record))]
         best, kind = scores.max(dim=1) if len(scores) else (torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+        subject = torch.tensor([chosen[0][1]])
         for box, score, index in zip(boxes, best, kind.tolist(), strict=True):
-            if score > SURE and coco_names[index] != label:
+            elsewhere = pairwise_iou(box[None], subject).item() < SAME_BOX  # the label knows better what the subject is
+            if score > SURE and elsewhere:
                 chosen.append((coco_names[index], box.tolist()))
         possible = {coco_names[i] for i in range(80) if len(scores) and scores[:, i].max() > POSSIBLE} | {label}
         absent = [ids[name] for name in draw.sample(names, 60) if name not in possible]
@@ -103,6 +117,25 @@ def whole_phrases(folder: Path) -> Record:
             for start, end in annotation["tokens_positive"]
         ]
     return content
+
+
+def tell_photos(sources: list[Path], words: Words, count: int, draw: random.Random) -> Record:
+    """Grounding JSON of sentences about photos with boxes, in other words than their class names."""
+    images: list[Record] = []
+    phrases: list[Record] = []
+    for source in sources:
+        for example in read_detection_json(source):
+            things = tuple(Placed(thing.name, thing.box) for thing in example.objects)
+            height, width = example.size
+            for _ in range(count if things else 1):
+                sentence = tell(things, (width, height), draw, words=words, absent=example.absent)
+                record = {"file_name": str(example.image.resolve()), "width": width, "height": height}
+                images.append({"id": len(images), **record, "caption": sentence.caption})
+                phrases += [
+                    {"image_id": len(images) - 1, "bbox": _xywh(thing.box), "tokens_positive": list(thing.spans)}
+                    for thing in sentence.objects
+                ]
+    return {"images": images, "annotations": phrases, "categories": []}
 
 
 def _main_box(boxes: torch.Tensor, scores: torch.Tensor, record: Record) -> list[float]:
@@ -150,7 +183,7 @@ def compose(cutout_folder: Path, output: Path, count: int, seed: int) -> tuple[R
         boxes += [
             {"image_id": index, "category_id": ids[thing.name], "bbox": _xywh(thing.box)} for thing in scene.things
         ]
-        for sentence in describe_scene(scene, draw):
+        for sentence in describe_things(scene.things, scene.image.size, draw):
             captions.append({"id": len(captions), **size, "caption": sentence.caption})
             phrases += [
                 {"image_id": len(captions) - 1, "bbox": _xywh(thing.box), "tokens_positive": list(thing.spans)}
@@ -182,6 +215,8 @@ def main() -> None:
     parser.add_argument("--cutouts", type=Path, required=True, help="folder with stamps, emoji and backgrounds")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     parser.add_argument("--scenes", type=int, default=3000, help="how many scenes to compose")
+    parser.add_argument("--words", type=Path, default=Path("configs/words/coco.yaml"), help="other names of classes")
+    parser.add_argument("--sentences", type=int, default=16, help="how many sentences a photo with boxes gets")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.output.exists():
@@ -196,6 +231,13 @@ def main() -> None:
         (arguments.output / f"{name}.json").write_text(json.dumps(record))
     captions = whole_phrases(arguments.photos / "coco_mini_captions")
     (arguments.output / "coco_captions.json").write_text(json.dumps(captions))
+    words = Words(**yaml.safe_load(arguments.words.read_text()))
+    boxed = [arguments.photos / name / "train.json" for name in TOLD]
+    told = tell_photos(boxed, words, arguments.sentences, draw)
+    (arguments.output / "told_photos.json").write_text(json.dumps(told))
+    pseudo = [arguments.output / f"{name}.json" for name in UNLABELLED]
+    told = tell_photos(pseudo, words, max(arguments.sentences // 4, 1), draw)
+    (arguments.output / "told_unlabelled.json").write_text(json.dumps(told))
     detection, grounding = compose(
         arguments.cutouts, arguments.output / "scenes", arguments.scenes, 1_000_000 * (arguments.seed + 1)
     )

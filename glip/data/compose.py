@@ -1,4 +1,4 @@
-"""Scenes put together from named cut-outs on real backgrounds, with exact boxes and true sentences.
+"""Scenes put together from named cut-outs on real backgrounds, with exact boxes.
 
 All chance comes from one seed: the same seed gives the same scene.
 """
@@ -10,15 +10,9 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance, ImageFilter
 
-from glip.data.captions import with_article
-from glip.data.examples import GroundedObject
-from glip.structures.prompt import Span
+from glip.data.describe import Box, Placed
 
-Box = tuple[float, float, float, float]
 MIN_VISIBLE = 0.7  # share of a cut-out's box that later ones may leave
-CLEAR_STEP = 0.12  # of the scene's side: how far apart two things are for "left of" or "above" to be plainly true
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-CLEAR_RATIO = 1.7  # of areas' square roots, for "big" and "small"
 
 
 @dataclass(frozen=True)
@@ -34,32 +28,6 @@ class CutOut:
     file: Path
     name: str
     box: tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A cut-out where it stands in the scene."""
-
-    name: str
-    box: Box
-
-    @property
-    def centre(self) -> tuple[float, float]:
-        """(x, y) in pixels."""
-        return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
-
-    @property
-    def side(self) -> float:
-        """Square root of the area, in pixels."""
-        return float(((self.box[2] - self.box[0]) * (self.box[3] - self.box[1])) ** 0.5)
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A caption and the objects that its phrases name."""
-
-    caption: str
-    objects: tuple[GroundedObject, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,17 +60,6 @@ def compose_scene(cutouts: Sequence[CutOut], backgrounds: Sequence[Path], seed: 
             _paste(canvas, cutout, box, draw)
             placed.append(Placed(cutout.name, box))
     return Scene(canvas, tuple(placed))
-
-
-def describe_scene(scene: Scene, draw: random.Random) -> list[Sentence]:
-    """True sentences about a scene: a list with articles, and one referring expression where one is unambiguous."""
-    sentences = []
-    if scene.things:
-        sentences.append(_enumeration(scene.things, draw))
-    expression = _referring_expression(scene, draw)
-    if expression is not None:
-        sentences.append(expression)
-    return sentences
 
 
 def _background(image: Image.Image, side: int, draw: random.Random) -> Image.Image:
@@ -152,91 +109,3 @@ def _paste(canvas: Image.Image, cutout: CutOut, box: Box, draw: random.Random) -
     if draw.random() < 0.3:
         colour = colour.filter(ImageFilter.GaussianBlur(draw.uniform(0.3, 1.2)))
     canvas.paste(colour, (int(box[0]), int(box[1])), alpha)
-
-
-def _enumeration(things: Sequence[Placed], draw: random.Random) -> Sentence:
-    """A list like "a dog, two apples and a cup", in random order; a name that stands for several boxes is counted."""
-    names = list(dict.fromkeys(thing.name for thing in things))
-    draw.shuffle(names)
-    caption, objects = "", []
-    for index, name in enumerate(names):
-        caption += "" if index == 0 else " and " if index == len(names) - 1 else ", "
-        members = [thing for thing in things if thing.name == name]
-        phrase = with_article(name) if len(members) == 1 else f"{_count(len(members))} {plural(name)}"
-        span: Span = (len(caption), len(caption) + len(phrase))
-        caption += phrase
-        objects += [GroundedObject(member.box, phrase, (span,)) for member in members]
-    return Sentence(caption, tuple(objects))
-
-
-def _count(number: int) -> str:
-    return NUMBERS[number] if number < len(NUMBERS) else str(number)
-
-
-def _referring_expression(scene: Scene, draw: random.Random) -> Sentence | None:
-    """A phrase that is true of one thing only."""
-    candidates = [
-        (words, thing) for thing in scene.things for words in _expressions(thing, scene) if len(scene.things) > 1
-    ]
-    if not candidates:
-        return None
-    words, thing = draw.choice(candidates)
-    return Sentence(words, (GroundedObject(thing.box, words, ((0, len(words)),)),))
-
-
-def _expressions(thing: Placed, scene: Scene) -> list[str]:
-    """What tells a thing from its namesakes, or places it beside another thing."""
-    twins = [other for other in scene.things if other.name == thing.name and other is not thing]
-    others = [other for other in scene.things if other.name != thing.name]
-    step = (CLEAR_STEP * scene.image.width, CLEAR_STEP * scene.image.height)
-    words = []
-    if twins:
-        words += [f"the {word} {thing.name}" for word in _size_words(thing, twins)]
-        words += [f"the {thing.name} {where}" for where in _side_words(thing, twins, step)]
-    else:
-        for other in others:
-            if sum(o.name == other.name for o in others) == 1:
-                words += [
-                    f"the {thing.name} {relation} the {other.name}" for relation in _relations(thing, other, step)
-                ]
-    return words
-
-
-def _size_words(thing: Placed, twins: Sequence[Placed]) -> list[str]:
-    if all(thing.side > CLEAR_RATIO * twin.side for twin in twins):
-        return ["big", "large", "larger"]
-    if all(CLEAR_RATIO * thing.side < twin.side for twin in twins):
-        return ["small", "little", "smaller"]
-    return []
-
-
-def _side_words(thing: Placed, twins: Sequence[Placed], step: tuple[float, float]) -> list[str]:
-    relations = [set(_relations(thing, twin, step)) for twin in twins]
-    shared = set.intersection(*relations)
-    names = {
-        "to the left of": "on the left",
-        "to the right of": "on the right",
-        "above": "at the top",
-        "below": "at the bottom",
-    }
-    return [where for relation, where in names.items() if relation in shared]
-
-
-def _relations(thing: Placed, other: Placed, step: tuple[float, float]) -> list[str]:
-    """Which spatial words are plainly true of a thing and another."""
-    dx, dy = thing.centre[0] - other.centre[0], thing.centre[1] - other.centre[1]
-    relations = []
-    if abs(dx) > max(step[0], abs(dy)):
-        relations.append("to the left of" if dx < 0 else "to the right of")
-    if abs(dy) > max(step[1], abs(dx)):
-        relations.append("above" if dy < 0 else "below")
-    return relations
-
-
-def plural(name: str) -> str:
-    """The regular plural of a name's last word."""
-    if name.endswith(("s", "x", "ch", "sh")):
-        return name + "es"
-    if name.endswith("y") and name[-2:-1] not in "aeiou":
-        return name[:-1] + "ies"
-    return name + "s"

@@ -8,6 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7E2F8E", "#A2142F", "#4D4D4D")
 LINE_SHARE = 1 / 250  # of the longer side
 TEXT_SHARE = 1 / 40
+PAD = 3  # pixels round a caption
+
+Rectangle = tuple[float, float, float, float]
 
 
 def draw_boxes(
@@ -26,26 +29,35 @@ def draw_boxes(
     longer = max(picture.size)
     width = max(2, round(longer * LINE_SHARE))
     font = ImageFont.load_default(max(11, round(longer * TEXT_SHARE)))
-    for box, caption, colour in reversed(list(zip(boxes, captions, colours, strict=True))):
-        ink = PALETTE[colour % len(PALETTE)]
+    inks = [PALETTE[colour % len(PALETTE)] for colour in colours]
+    places: list[Rectangle] = []
+    for box, caption in zip(boxes, captions, strict=True):
+        places.append(_caption_place(box, painter.textbbox((0, 0), caption, font=font), picture.size, places))
+    for box, ink in reversed(list(zip(boxes, inks, strict=True))):
         painter.rectangle(tuple(box), outline=ink, width=width)
-        _draw_caption(painter, box, caption, ink, font, picture.size)
+    for place, caption, ink in reversed(list(zip(places, captions, inks, strict=True))):
+        left, top, _, _ = painter.textbbox((0, 0), caption, font=font)
+        painter.rectangle(place, fill=ink)
+        painter.text((place[0] + PAD - left, place[1] + PAD - top), caption, fill="white", font=font)
     return picture
 
 
-def _draw_caption(
-    painter: ImageDraw.ImageDraw,
-    box: Sequence[float],
-    caption: str,
-    ink: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    size: tuple[int, int],
-) -> None:
-    """White words on the box's colour: above the box where there is room, else inside its top."""
-    left, top, right, bottom = painter.textbbox((0, 0), caption, font=font)
-    pad = max(2, round((bottom - top) / 5))
-    width, height = right - left + 2 * pad, bottom - top + 2 * pad
+def _caption_place(
+    box: Sequence[float], text: Sequence[float], size: tuple[int, int], taken: Sequence[Rectangle]
+) -> Rectangle:
+    """Where a box's caption goes: above the box where there is room, else inside its top; below captions in its way."""
+    width, height = text[2] - text[0] + 2 * PAD, text[3] - text[1] + 2 * PAD
     x = min(max(box[0], 0), max(size[0] - width, 0))
-    y = box[1] - height if box[1] >= height else min(max(box[1], 0), max(size[1] - height, 0))
-    painter.rectangle((x, y, x + width, y + height), fill=ink)
-    painter.text((x + pad - left, y + pad - top), caption, fill="white", font=font)
+    lowest = max(size[1] - height, 0)
+    first = box[1] - height if box[1] >= height else min(max(box[1], 0), lowest)
+    y = first
+    while in_the_way := [other for other in taken if _overlap((x, y, x + width, y + height), other)]:
+        y = max(other[3] for other in in_the_way) + 1
+        if y > lowest:  # no room: better over another caption than outside the picture
+            y = first
+            break
+    return x, y, x + width, y + height
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

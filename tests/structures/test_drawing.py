@@ -39,6 +39,21 @@ def test_the_first_box_is_on_top() -> None:
     assert draw_boxes(white(), [box, box], ["a", "b"], [2, 3]).getpixel((20, 60)) == INK[2]
 
 
+def test_two_captions_of_one_box_are_both_seen() -> None:
+    box = [20.0, 40.0, 180.0, 90.0]
+    drawn = draw_boxes(white(), [box, box], ["a", "b"], [2, 3])
+    alone = draw_boxes(white(), [box], ["a"], [2])
+    assert alone.crop((20, 20, 30, 38)).tobytes() == drawn.crop((20, 20, 30, 38)).tobytes()
+    words = np.asarray(drawn)[44:52, 24:30]  # below the first caption, inside the box
+    assert (words == INK[3]).all(axis=-1).any()
+
+
+def test_captions_without_room_stay_inside_the_picture() -> None:
+    drawn = draw_boxes(white(height=30), [[0.0, 0.0, 50.0, 30.0]] * 4, ["a", "b", "c", "d"], [0, 1, 2, 3])
+    assert drawn.size == (200, 30)
+    assert drawn.getpixel((2, 1)) == INK[0]
+
+
 def test_colours_repeat_after_the_last() -> None:
     box = [20.0, 40.0, 180.0, 90.0]
     drawn = draw_boxes(white(), [box], ["a"], [len(PALETTE) + 4])
