@@ -16,7 +16,7 @@ from glip.models.glip import GlipModel
 from glip.processing import GlipImageProcessor, GlipProcessor, as_list
 from glip.structures.detections import Detections
 from glip.structures.prompt import Prompt, Span, phrase_texts
-from glip.text.prompts import prompt_from_caption, prompt_from_expression
+from glip.text.prompts import Affix, prompt_from_caption, prompt_from_expression
 from glip.text.tokens import TokenizedPrompts, pack_labels, tokenize_prompts
 from glip.weights.folder import check_model_folder, check_processor_folder
 
@@ -98,14 +98,32 @@ class Predictor:
 
     @overload
     def detect(  # type: ignore[overload-overlap]  # a path is a sequence, too
-        self, images: ImageInput, labels: Sequence[str], *, threshold: Threshold = None
+        self,
+        images: ImageInput,
+        labels: Sequence[str],
+        *,
+        threshold: Threshold = None,
+        chunk_size: int | None = None,
+        affixes: Sequence[Affix] | None = None,
     ) -> Detections: ...
     @overload
     def detect(
-        self, images: Sequence[ImageInput], labels: Sequence[str], *, threshold: Threshold = None
+        self,
+        images: Sequence[ImageInput],
+        labels: Sequence[str],
+        *,
+        threshold: Threshold = None,
+        chunk_size: int | None = None,
+        affixes: Sequence[Affix] | None = None,
     ) -> list[Detections]: ...
     def detect(
-        self, images: ImageInput | Sequence[ImageInput], labels: Sequence[str], *, threshold: Threshold = None
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        labels: Sequence[str],
+        *,
+        threshold: Threshold = None,
+        chunk_size: int | None = None,
+        affixes: Sequence[Affix] | None = None,
     ) -> Detections | list[Detections]:
         """Find all instances of classes.
 
@@ -113,6 +131,8 @@ class Predictor:
             images: one picture, or a list.
             labels: class names; a list of any length, split into captions where one does not hold it.
             threshold: lowest score shown.
+            chunk_size: most names in a caption; None for as many as fit.
+            affixes: (prefix, name, suffix) of each class: a manual prompt, in which only the name is looked for.
 
         Returns:
             `Detections` of one picture, or a list; `labels` in them index the caller's list.
@@ -121,7 +141,13 @@ class Predictor:
             PromptError: the labels are empty, or one is.
             ImageError: a picture cannot be read.
         """
-        prompts = pack_labels(labels, self.processor.tokenizer, max_tokens=self.processor.max_tokens)
+        prompts = pack_labels(
+            labels,
+            self.processor.tokenizer,
+            max_tokens=self.processor.max_tokens,
+            chunk_size=chunk_size,
+            affixes=affixes,
+        )
         pictures = as_list(images)
         words = tokenize_prompts(prompts, self.processor.tokenizer, max_tokens=self.processor.max_tokens)
         found = []
@@ -199,6 +225,26 @@ class Predictor:
         rules = replace(self.rules, candidate_threshold=0.0)  # the best of all, even if none is good
         found = self._run_prompts(pictures, [prompt_from_expression(text) for text in texts], rules)
         return self._answer(images, [best[:1] for best in found], 0.0)
+
+    def find(
+        self, images: Sequence[ImageInput], prompts: Sequence[Prompt], *, rules: PostProcessor | None = None
+    ) -> list[Detections]:
+        """Find each picture's own prompt; what `ground` and `refer` are made of.
+
+        Args:
+            images: pictures.
+            prompts: one for each.
+            rules: thresholds and suppression; None for the predictor's.
+
+        Returns:
+            One `Detections` a picture with all scores, best first.
+
+        Raises:
+            ShapeError: there is not one prompt for each picture.
+            PromptError: a caption is too long.
+            ImageError: a picture cannot be read.
+        """
+        return self._run_prompts(images, prompts, rules or self.rules)
 
     def _answer(
         self, images: ImageInput | Sequence[ImageInput], found: list[Detections], threshold: Threshold

@@ -1,23 +1,51 @@
-"""`glip evaluate`: score a predictions file by a benchmark's protocol, named in the output."""
+"""`glip evaluate`: run a model over a benchmark, or score a predictions file, by a protocol that the output names."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glip.errors import ConfigError, DataError, FileError
+from glip.errors import ConfigError
 
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from glip.engine.evaluation import RunOptions
+    from glip.evaluation.benchmark import Benchmark
 
-app = typer.Typer(help="Score predictions by a benchmark's protocol.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Run a model over a benchmark, or score a predictions file.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Annotations = Annotated[Path, typer.Option(help="The benchmark's annotation file.")]
-Predictions = Annotated[Path, typer.Option(help="JSON list of records with image_id, boxes (xyxy pixels), scores, ...")]
-Output = Annotated[Path | None, typer.Option(help='Write {"metrics": ..., "settings": ...} here as JSON.')]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of the pictures; the annotation file's own if left out.")]
+Predictions = Annotated[
+    Path | None,
+    typer.Option(
+        help="Score this file instead of running a model: a JSON list, or one record a line, with image_id, boxes "
+        "(xyxy pixels), scores, ..."
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        help='Write {"metrics": ..., "settings": ...} here as JSON. Needed to run a model: predictions are kept beside '
+        "it, and an interrupted run goes on from there."
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace finished files.")]
+ModelName = Annotated[
+    str, typer.Option("--model", help="glip-nano, a save_pretrained folder, or an official .pth file.")
+]
+Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1, mps.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that go through the network together.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0 for none besides this one.")]
+ChunkSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most names in a caption; as many as fit if left out. Published LVIS numbers: 40."),
+]
+PlusOne = Annotated[bool, typer.Option("--plus-one", help="Sides count a pixel more, as in GLIP's numbers.")]
 
 
 class LvisProtocol(StrEnum):
@@ -27,132 +55,282 @@ class LvisProtocol(StrEnum):
     standard = "standard"
 
 
-class FlickrProtocol(StrEnum):
-    """Which boxes of an entity must be met."""
+class PhraseProtocol(StrEnum):
+    """Which boxes of a phrase must be met."""
 
     any_box = "any-box"
     merged_box = "merged-box"
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where predictions come from, and where results go.
+
+    Attributes:
+        predictions: a file, or None to run the model.
+        model: what `Predictor.from_pretrained` takes.
+        device: where the network runs.
+        batch_size: pictures that go through it together.
+        workers: processes that read pictures.
+        output: results file; None for the terminal alone.
+        overwrite: whether finished files are replaced.
+    """
+
+    predictions: Path | None
+    model: str
+    device: str
+    batch_size: int
+    workers: int
+    output: Path | None
+    overwrite: bool
+
+    def report(self, benchmark: "Benchmark") -> None:
+        """Score one benchmark, and print the numbers.
+
+        Raises:
+            ConfigError: a model is to be run without an output file.
+        """
+        from glip.engine.evaluation import check_targets, evaluate, score_file
+
+        if self.predictions is not None:
+            show(score_file(benchmark, self.predictions, self.output, overwrite=self.overwrite)["metrics"])
+            return
+        if self.output is None:
+            raise ConfigError("to run a model give --output FILE.json; or score a file with --predictions FILE")
+        check_targets([self.output], overwrite=self.overwrite)
+        result = evaluate(benchmark, self._predictor(), self.output, self._options())
+        if result is not None:
+            show(result["metrics"])
+
+    def results(self, benchmarks: "Mapping[str, Benchmark]", folder: Path | None) -> dict[str, dict[str, Any]] | None:
+        """Score several benchmarks into one folder; None in all processes but the first of a shared run.
+
+        Args:
+            benchmarks: by the name of their results.
+            folder: of `NAME.predictions.jsonl` files; None to run the model.
+        """
+        from glip.engine.evaluation import evaluate_all, score_file
+
+        assert self.output is not None
+        if folder is None:
+            return evaluate_all(benchmarks, self._predictor(), self.output, self._options())
+        self.output.mkdir(exist_ok=True)
+        return {
+            name: score_file(
+                benchmark, folder / f"{name}.predictions.jsonl", self.output / f"{name}.json", overwrite=self.overwrite
+            )
+            for name, benchmark in benchmarks.items()
+        }
+
+    def _options(self) -> "RunOptions":
+        from glip.engine.evaluation import RunOptions
+
+        return RunOptions(model=self.model, workers=self.workers, overwrite=self.overwrite)
+
+    def _predictor(self) -> Any:
+        from glip.cli.grounding import load_predictor
+
+        return load_predictor(self.model, self.device, batch_size=self.batch_size)
+
+
 @app.command()
 def coco(
     annotations: Annotations,
-    predictions: Predictions,
-    plus_one: Annotated[
-        bool, typer.Option("--plus-one", help="Sides count a pixel more, as in GLIP's numbers.")
-    ] = False,
+    images: Images = None,
+    predictions: Predictions = None,
+    plus_one: PlusOne = False,
+    chunk_size: ChunkSize = None,
+    model: ModelName = "glip-nano",
+    device: Device = "cpu",
+    batch_size: BatchSize = 1,
+    workers: Workers = 0,
     output: Output = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """COCO's average precision; labels count from 1 in the order of the file's categories."""
-    from glip.evaluation.coco import coco_metrics, coco_results
+    """COCO's average precision; labels count from 1 in the order of the file's categories.
 
-    truth = read_json(annotations, dict)
-    found = read_json(predictions, list)
-    settings = {"benchmark": "coco", "plus_one": plus_one, **named(annotations, predictions)}
-    report(
-        scored(lambda: coco_metrics(truth, coco_results(truth, found, plus_one=plus_one))), settings, output, overwrite
+    Example: glip evaluate coco --annotations instances_val2017.json --images val2017 --plus-one --output coco.json
+    """
+    from glip.evaluation.coco import CocoBenchmark
+
+    Source(predictions, model, device, batch_size, workers, output, overwrite).report(
+        CocoBenchmark(annotations=annotations, images=images, plus_one=plus_one, chunk_size=chunk_size)
+    )
+
+
+@app.command()
+def coco_json(
+    annotations: Annotations,
+    images: Images = None,
+    predictions: Predictions = None,
+    plus_one: PlusOne = False,
+    chunk_size: ChunkSize = None,
+    model: ModelName = "glip-nano",
+    device: Device = "cpu",
+    batch_size: BatchSize = 1,
+    workers: Workers = 0,
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Your own photos with boxes, in COCO's format: COCO's numbers, and AP of each class.
+
+    Example: glip evaluate coco-json --annotations dev.json --images photos --output dev-results.json
+    """
+    from glip.evaluation.coco import CocoJsonBenchmark
+
+    Source(predictions, model, device, batch_size, workers, output, overwrite).report(
+        CocoJsonBenchmark(annotations=annotations, images=images, plus_one=plus_one, chunk_size=chunk_size)
     )
 
 
 @app.command()
 def lvis(
     annotations: Annotations,
-    predictions: Predictions,
     protocol: Annotated[LvisProtocol, typer.Option(help="fixed: 10,000 a category; standard: 300 an image.")],
+    images: Images = None,
+    predictions: Predictions = None,
+    chunk_size: ChunkSize = None,
+    model: ModelName = "glip-nano",
+    device: Device = "cpu",
+    batch_size: BatchSize = 1,
+    workers: Workers = 0,
     output: Output = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """LVIS average precision; labels are category ids."""
-    from glip.evaluation.lvis import score_lvis
+    """LVIS average precision; labels are category ids.
 
-    truth = read_json(annotations, dict)
-    found = read_json(predictions, list)
-    settings = {"benchmark": "lvis", "protocol": protocol.value, **named(annotations, predictions)}
-    report(scored(lambda: score_lvis(truth, found, protocol=protocol.value).metrics), settings, output, overwrite)
+    Example: glip evaluate lvis --annotations lvis_v1_minival.json --images coco --protocol fixed --output lvis.json
+    """
+    from glip.evaluation.lvis import LvisBenchmark
+
+    Source(predictions, model, device, batch_size, workers, output, overwrite).report(
+        LvisBenchmark(annotations=annotations, images=images, protocol=protocol.value, chunk_size=chunk_size)
+    )
 
 
 @app.command()
 def flickr30k(
-    root: Annotated[Path, typer.Option(help="Folder of Flickr30k Entities: SPLIT.txt, Annotations, Sentences.")],
-    split: Annotated[str, typer.Option(help="val or test.")],
-    predictions: Predictions,
-    protocol: Annotated[FlickrProtocol, typer.Option(help="any-box (GLIP's numbers) or merged-box.")],
+    protocol: Annotated[PhraseProtocol, typer.Option(help="any-box (GLIP's numbers) or merged-box.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of Flickr30k Entities: SPLIT.txt, Annotations, Sentences.")
+    ] = None,
+    annotations: Annotated[Path | None, typer.Option(help="MDETR's JSON file of the split, instead of --root.")] = None,
+    split: Annotated[str, typer.Option(help="val or test, of --root.")] = "test",
+    images: Images = None,
+    predictions: Predictions = None,
+    model: ModelName = "glip-nano",
+    device: Device = "cpu",
+    batch_size: BatchSize = 1,
+    workers: Workers = 0,
     output: Output = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Recall@1, 5, 10 of phrases, and the upper bound, in all and by phrase type."""
-    from glip.evaluation.flickr30k import read_entities, score_flickr30k
+    """Recall@1, 5, 10 of phrases, and the upper bound, in all and by phrase type.
 
-    truth = read_entities(root, split)
-    found = read_json(predictions, list)
-    settings = {"benchmark": "flickr30k", "split": split, "protocol": protocol.value, **named(root, predictions)}
-    result = scored(lambda: score_flickr30k(truth, found, protocol=protocol.value))
-    report({**result.recall, "hits": result.hits, "totals": result.totals}, settings, output, overwrite)
+    Example: glip evaluate flickr30k --root entities --images flickr30k_images --protocol any-box --output flickr.json
+    """
+    from glip.evaluation.flickr30k import Flickr30kBenchmark
+
+    truth = root or annotations
+    if truth is None or (root is not None and annotations is not None):
+        raise ConfigError("give the truth once: --root FOLDER of Flickr30k Entities, or --annotations MDETR_FILE.json")
+    Source(predictions, model, device, batch_size, workers, output, overwrite).report(
+        Flickr30kBenchmark(annotations=truth, images=images, split=split, protocol=protocol.value)
+    )
+
+
+@app.command()
+def grounding_json(
+    annotations: Annotations,
+    images: Images = None,
+    protocol: Annotated[PhraseProtocol, typer.Option(help="any-box or merged-box.")] = PhraseProtocol.any_box,
+    group_by: Annotated[str | None, typer.Option(help="An annotation field to report by, besides all.")] = None,
+    predictions: Predictions = None,
+    model: ModelName = "glip-nano",
+    device: Device = "cpu",
+    batch_size: BatchSize = 1,
+    workers: Workers = 0,
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Recall@1, 5, 10 of phrases of your own captions, in MDETR's grounding format.
+
+    Example: glip evaluate grounding-json --annotations dev.json --images photos --output dev-results.json
+    """
+    from glip.evaluation.grounding import GroundingBenchmark
+
+    Source(predictions, model, device, batch_size, workers, output, overwrite).report(
+        GroundingBenchmark(annotations=annotations, images=images, protocol=protocol.value, group_by=group_by)
+    )
 
 
 @app.command()
 def refcoco(
     annotations: Annotations,
-    predictions: Predictions,
+    images: Images = None,
+    predictions: Predictions = None,
     giou: Annotated[bool, typer.Option("--giou", help="Threshold the generalised IoU, as MDETR's code does.")] = False,
+    model: ModelName = "glip-nano",
+    device: Device = "cpu",
+    batch_size: BatchSize = 1,
+    workers: Workers = 0,
     output: Output = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Precision@1, 5, 10 of referring expressions."""
-    from glip.evaluation.refcoco import score_refcoco
+    """Precision@1, 5, 10 of referring expressions.
 
-    truth = read_json(annotations, dict)
-    found = read_json(predictions, list)
+    Example: glip evaluate refcoco --annotations finetune_refcoco_val.json --images train2014 --output refcoco.json
+    """
+    from glip.evaluation.refcoco import RefCocoBenchmark
+
     overlap: Any = "giou" if giou else "iou"
-    settings = {"benchmark": "refcoco", "overlap": overlap, **named(annotations, predictions)}
-    result = scored(lambda: score_refcoco(truth, found, overlap=overlap))
-    shares = {rank.replace("recall", "precision"): by_kind["all"] for rank, by_kind in result.recall.items()}
-    report({**shares, "hits": result.hits, "totals": result.totals}, settings, output, overwrite)
+    Source(predictions, model, device, batch_size, workers, output, overwrite).report(
+        RefCocoBenchmark(annotations=annotations, images=images, overlap=overlap)
+    )
 
 
-def scored(score: Callable[[], Result]) -> Result:
-    """The result of a score; a record without a field becomes a sentence."""
-    try:
-        return score()
-    except KeyError as error:
-        raise DataError(f"a record lacks the field {error.args[0]!r}; see glip evaluate COMMAND --help") from error
-    except (TypeError, ValueError, IndexError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"a record is not of the expected form ({error})") from error
+@app.command()
+def odinw(
+    tasks: Annotated[list[Path], typer.Option("--task", help="A task file (YAML), or a folder of them; repeatable.")],
+    root: Annotated[Path, typer.Option(help="Folder that the paths in the task files start from.")],
+    output: Annotated[Path, typer.Option(help="A folder: one results file a task, and summary.json.")],
+    split: Annotated[
+        str | None, typer.Option(help="Which split; what the task's DATASETS.TEST says if left out.")
+    ] = None,
+    no_prompts: Annotated[
+        bool, typer.Option("--no-prompts", help="Leave out the tasks' CAPTION_PROMPT and OVERRIDE_CATEGORY.")
+    ] = False,
+    plus_one: PlusOne = False,
+    predictions: Annotated[Path | None, typer.Option(help="A folder with TASK.predictions.jsonl of each task.")] = None,
+    model: ModelName = "glip-nano",
+    device: Device = "cpu",
+    batch_size: BatchSize = 1,
+    workers: Workers = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Object detection in the wild: COCO's AP of each task, average and median.
+
+    Example: glip evaluate odinw --task configs/odinw_13 --root datasets --output odinw13
+    """
+    from glip.engine.answers import write_json
+    from glip.evaluation.odinw import read_odinw_tasks, summarize
+
+    found = read_odinw_tasks(tasks, root=root, split=split, use_prompts=not no_prompts, plus_one=plus_one)
+    source = Source(None, model, device, batch_size, workers, output, overwrite)
+    results = source.results({task.task: task for task in found}, predictions)
+    if results is not None:
+        metrics = summarize({name: result["metrics"] for name, result in results.items()})
+        settings = {name: result["settings"] for name, result in results.items()}
+        write_json(output / "summary.json", {"metrics": metrics, "settings": {"benchmark": "odinw", "tasks": settings}})
+        show(metrics)
 
 
-def read_json(path: Path, kind: type) -> Any:
-    """Content of a JSON file that must be a list or an object."""
-    if not path.is_file():
-        raise FileError(f"{path}: no such file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON; is the file cut short?") from error
-    if not isinstance(content, kind):
-        raise DataError(f"{path}: expected a JSON {kind.__name__}, got a {type(content).__name__}")
-    return content
-
-
-def named(truth: Path, predictions: Path) -> dict[str, str]:
-    """Where the numbers come from, and by which version."""
-    from glip import __version__
-
-    return {"annotations": str(truth), "predictions": str(predictions), "glip": __version__}
-
-
-def report(metrics: Mapping[str, Any], settings: Mapping[str, Any], output: Path | None, overwrite: bool) -> None:
-    """Print the numbers; write them with their settings if asked for."""
-    if output is not None and output.exists() and not overwrite:
-        raise FileError(f"{output}: exists already; choose another name or add --overwrite")
+def show(metrics: dict[str, Any]) -> None:
+    """A line for each number; groups and classes stay in the file."""
     for name, value in metrics.items():
         if isinstance(value, float):
             print(f"{name}\t{100 * value:.2f}")
-        elif "all" in value and name not in ("hits", "totals"):
+        elif isinstance(value, str):
+            print(f"{name}\t{value}")
+        elif isinstance(value, dict) and isinstance(value.get("all"), float):
             print(f"{name}\t{100 * value['all']:.2f}")
-    if output is not None:
-        if not output.parent.is_dir():
-            raise ConfigError(f"--output {output}: there is no folder {output.parent}; make it first")
-        output.write_text(json.dumps({"metrics": metrics, "settings": settings}, indent=1) + "\n", encoding="utf-8")

@@ -86,7 +86,7 @@ class Job:
 
         images = [image for path in self.paths for image in list_images(path)]
         self.sinks.check(images)
-        predictor = _load(self.model, self.device)
+        predictor = load_predictor(self.model, self.device)
         results: dict[str, Detections] = {}
         failures: list[GlipError] = []
         for image in _progress(images):
@@ -158,14 +158,15 @@ def _share(text: str) -> float:
     return number
 
 
-def _load(model: str, device: str) -> "Predictor":
+def load_predictor(model: str, device: str, *, batch_size: int = 1) -> "Predictor":
+    """A model, without transformers' own progress bars and warnings."""
     from transformers.utils import logging
 
     from glip.predictor import Predictor
 
     logging.disable_progress_bar()  # ours is the only one on the terminal
     logging.set_verbosity_error()  # what is wrong with a model ends in one sentence of ours
-    return Predictor.from_pretrained(model, device=device)
+    return Predictor.from_pretrained(model, device=device, batch_size=batch_size)
 
 
 def _progress(images: Sequence[Path]) -> Iterator[Path]:

@@ -96,7 +96,23 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
         FileError: there is no such file.
         ConfigError: a name is unknown or a value impossible; the message names it.
     """
-    path = Path(path)
+    content = read_mapping(Path(path))
+    apply_overrides(content, overrides)
+    try:
+        return TrainConfig(**content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {place}: {first['msg']}, got {first['input']!r}{_known(first)}") from error
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file of names and values.
+
+    Raises:
+        FileError: there is no such file.
+        ConfigError: it is something else.
+    """
     if not path.is_file():
         raise FileError(f"{path}: no such config file")
     try:
@@ -108,14 +124,7 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
     numbers = [name for name in content if not isinstance(name, str)]
     if numbers:
         raise ConfigError(f"{path}: names of settings must be words, got {numbers[0]!r}")
-    for override in overrides:
-        _apply(content, override)
-    try:
-        return TrainConfig(**content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {place}: {first['msg']}, got {first['input']!r}{_known(first)}") from error
+    return content
 
 
 def _known(error: Mapping[str, Any]) -> str:
@@ -141,6 +150,20 @@ _GROUPS: dict[Any, Any] = {
     "optimizer": OptimizerConfig,
     "losses": LossWeights,
 }
+
+
+def apply_overrides(content: dict[str, Any], overrides: tuple[str, ...]) -> None:
+    """Change settings in place.
+
+    Args:
+        content: of a config file.
+        overrides: `key=value` or `group.key=value`, values in YAML's notation.
+
+    Raises:
+        ConfigError: one is of another form, or names no group of settings.
+    """
+    for override in overrides:
+        _apply(content, override)
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -1,48 +1,25 @@
-"""Phrase localisation on Flickr30k Entities (Plummer et al. 2015): sentences, entities, protocols.
+"""Phrase localisation on Flickr30k Entities (Plummer et al. 2015), from its own files or from MDETR's JSON.
 
-A phrase is evaluated if its entity has a box. "any-box" (GLIP's numbers): one box of the entity is enough;
-"merged-box": the one box round all of them must be met.
+A phrase is evaluated if its entity has a box.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar
 from xml.etree import ElementTree
 
 import torch
-from torch import Tensor
 
 from glip.errors import DataError, FileError
-from glip.evaluation.recall import Query, RecallReport, count_hits
-
-Protocol = Literal["any-box", "merged-box"]
-SentenceKey = tuple[int, int]
-"""(image id, number of the sentence)."""
+from glip.evaluation.benchmark import Key, Record
+from glip.evaluation.grounding import GroundingBenchmark, TruePhrase, TrueSentence
 
 _PHRASE = re.compile(r"\[/EN#(\d+)/(\S+) ([^\]]*)\]")
 
 
-@dataclass(frozen=True, eq=False)
-class EntityPhrase:
-    """A phrase of a sentence.
-
-    Attributes:
-        text: the words.
-        entity: its entity's id.
-        kinds: the entity's types, such as "people"; several are possible.
-        boxes: `(M, 4)` xyxy pixels of the entity.
-    """
-
-    text: str
-    entity: str
-    kinds: tuple[str, ...]
-    boxes: Tensor
-
-
-def read_entities(root: str | Path, split: str) -> dict[SentenceKey, list[EntityPhrase]]:
+def read_entities(root: str | Path, split: str) -> dict[Key, TrueSentence]:
     """The evaluated phrases of every sentence of a split.
 
     Args:
@@ -50,7 +27,7 @@ def read_entities(root: str | Path, split: str) -> dict[SentenceKey, list[Entity
         split: "val" or "test".
 
     Returns:
-        Phrases in sentence order; a sentence without any has an empty list.
+        Sentences by (image id, number of the sentence); one without an evaluated phrase has none.
 
     Raises:
         FileError: a file is missing.
@@ -59,58 +36,52 @@ def read_entities(root: str | Path, split: str) -> dict[SentenceKey, list[Entity
     folder = Path(root)
     if not (folder / f"{split}.txt").is_file() and (folder / "flickr30k").is_dir():
         folder = folder / "flickr30k"
-    sentences = {}
+    sentences: dict[Key, TrueSentence] = {}
     for image in _read_text(folder / f"{split}.txt").split():
         boxes = _read_boxes(folder / "Annotations" / f"{image}.xml")
         for number, line in enumerate(_read_text(folder / "Sentences" / f"{image}.txt").splitlines()):
-            sentences[int(image), number] = [
-                EntityPhrase(text, entity, tuple(kinds.split("/")), torch.tensor(boxes[entity], dtype=torch.float32))
-                for entity, kinds, text in _PHRASE.findall(line)
-                if entity in boxes
-            ]
+            sentences[int(image), number] = _sentence(f"{image}.jpg", line, boxes)
     return sentences
 
 
-def score_flickr30k(
-    sentences: Mapping[SentenceKey, Sequence[EntityPhrase]],
-    predictions: Iterable[Mapping[str, Any]],
-    *,
-    protocol: Protocol = "any-box",
-) -> RecallReport:
-    """Recall@1, 5, 10 and the upper bound, in all and by phrase type.
+@dataclass(frozen=True, kw_only=True)
+class Flickr30kBenchmark(GroundingBenchmark):
+    """A split of Flickr30k Entities.
 
-    Args:
-        sentences: the truth, as `read_entities` gives it.
-        predictions: records `{image_id, sentence_id, phrases: [{boxes, scores}]}`, boxes xyxy pixels in any order;
-            the first record of a sentence counts, later ones are ignored.
-        protocol: which boxes of an entity must be met.
-
-    Raises:
-        DataError: a sentence is missing, or its phrases are not those of the annotation.
+    Attributes:
+        annotations: the folder of Flickr30k Entities, or MDETR's JSON file of the split.
+        split: "val" or "test"; a JSON file has one split only.
     """
-    found: dict[SentenceKey, list[Mapping[str, Any]]] = {}
-    for record in predictions:
-        found.setdefault((int(record["image_id"]), int(record["sentence_id"])), record["phrases"])
-    queries = []
-    for key, phrases in sentences.items():
-        if key not in found and phrases:
-            raise DataError(f"predictions: sentence {key[1]} of image {key[0]} is missing; predict every sentence")
-        answers = found.get(key, [])
-        if len(answers) != len(phrases):
-            raise DataError(
-                f"predictions: sentence {key[1]} of image {key[0]} has {len(phrases)} evaluated phrases, "
-                f"got {len(answers)}"
-            )
-        queries += [_query(phrase, answer, protocol) for phrase, answer in zip(phrases, answers, strict=True)]
-    return count_hits(queries)
+
+    name: ClassVar[str] = "flickr30k"
+    key_fields: ClassVar[tuple[str, ...]] = ("image_id", "sentence_id")
+    fields: ClassVar[tuple[str, ...]] = ("image_id", "sentence_id", "phrases")
+    truth_keys: ClassVar[tuple[str, ...]] = ("original_img_id", "sentence_id")
+
+    split: str = "test"
+
+    def settings(self) -> Record:
+        """The place, the split and the protocol."""
+        return {**super().settings(), "split": self.split}
+
+    def truth(self) -> dict[Key, TrueSentence]:
+        """The sentences by image id and number."""
+        return super().truth() if self.annotations.is_file() else read_entities(self.annotations, self.split)
 
 
-def _query(phrase: EntityPhrase, answer: Mapping[str, Any], protocol: Protocol) -> Query:
-    targets = phrase.boxes
-    if protocol == "merged-box":
-        targets = torch.cat([targets[:, :2].amin(dim=0), targets[:, 2:].amax(dim=0)]).unsqueeze(0)
-    boxes = torch.tensor(answer["boxes"], dtype=torch.float32).view(-1, 4)
-    return Query(boxes, torch.tensor(answer["scores"], dtype=torch.float32), targets, phrase.kinds)
+def _sentence(image: str, line: str, boxes: dict[str, list[list[float]]]) -> TrueSentence:
+    """A line with its markup taken out; phrases of entities with boxes keep their places."""
+    caption, phrases, done = "", [], 0
+    for match in _PHRASE.finditer(line):
+        entity, kinds, text = match.groups()
+        caption += line[done : match.start()]
+        span = (len(caption), len(caption) + len(text))
+        caption += text
+        done = match.end()
+        if entity in boxes:
+            corners = torch.tensor(boxes[entity], dtype=torch.float32)
+            phrases.append(TruePhrase(text, (span,), corners, tuple(kinds.split("/")), entity))
+    return TrueSentence(image, caption + line[done:], tuple(phrases))
 
 
 def _read_boxes(path: Path) -> dict[str, list[list[float]]]:
@@ -125,10 +96,12 @@ def _read_boxes(path: Path) -> dict[str, list[list[float]]]:
         if corners is None:
             continue
         values = [corners.findtext(name) for name in ("xmin", "ymin", "xmax", "ymax")]
-        if any(value is None for value in values):
-            raise DataError(f"{path}: a bndbox needs xmin, ymin, xmax and ymax, got {values}")
+        try:
+            box = [float(str(value)) for value in values]
+        except ValueError as error:
+            raise DataError(f"{path}: a bndbox needs numbers xmin, ymin, xmax and ymax, got {values}") from error
         for name in thing.iter("name"):
-            boxes[str(name.text)].append([float(str(value)) for value in values])
+            boxes[str(name.text)].append(box)
     return dict(boxes)
 
 

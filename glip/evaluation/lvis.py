@@ -6,12 +6,18 @@ detections of a category over all images; standard AP the 300 best of an image.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from glip.annotations import annotations_by_image, category_names, field, read_object, section, xywh_of
+from glip.errors import DataError
+from glip.evaluation.benchmark import Benchmark, Question, Record, Vocabulary, folder_of, labelled_boxes
+from glip.structures.detections import Detections
 
 Protocol = Literal["fixed", "standard"]
 Floats = npt.NDArray[np.float64]
@@ -265,3 +271,92 @@ def _mean(values: Floats) -> float:
     """Mean of what is defined; -1 if nothing is."""
     defined = values[values > -1]
     return float(defined.mean()) if len(defined) else -1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LvisBenchmark(Benchmark):
+    """LVIS v1, all categories of the file.
+
+    Attributes:
+        annotations: the JSON file.
+        images: folder that `file_name` is relative to (without it, the last two parts of `coco_url`); None for the
+            file's own.
+        protocol: "fixed" or "standard".
+        chunk_size: most names in a caption; None for as many as fit. The published numbers use 40.
+    """
+
+    name: ClassVar[str] = "lvis"
+    fields: ClassVar[tuple[str, ...]] = ("image_id", "boxes", "scores", "labels")
+
+    annotations: Path
+    images: Path | None = None
+    protocol: Protocol = "fixed"
+    chunk_size: int | None = None
+
+    def settings(self) -> Record:
+        """The file, the protocol and the caption's rule."""
+        return {
+            "annotations": str(self.annotations),
+            "protocol": self.protocol,
+            "chunk_size": self.chunk_size,
+            "prompt order": "by category id",
+        }
+
+    def questions(self) -> list[Question]:
+        """All categories by id, of every image."""
+        content = read_object(self.annotations)
+        names = category_names(self.annotations, content)
+        ids = tuple(sorted(names))
+        words = Vocabulary(tuple(names[key] for key in ids), ids, chunk_size=self.chunk_size)
+        folder = folder_of(self.annotations, self.images)
+        return [
+            Question((field(self.annotations, record, "images", "id"),), folder / self._picture(record), words)
+            for record in section(self.annotations, content, "images")
+        ]
+
+    def answer(self, question: Question, found: Detections) -> Record:
+        """Image id, boxes, scores and category ids."""
+        return labelled_boxes(question, found)
+
+    def score(self, predictions: Sequence[Record]) -> Record:
+        """LVIS's numbers, and AP of each category by its name."""
+        truth = read_lvis_truth(self.annotations)
+        report = score_lvis(truth, predictions, protocol=self.protocol)
+        names = category_names(self.annotations, truth)
+        per_class = {names[key]: {"AP": value} for key, value in report.per_category.items()}
+        return {**report.metrics, "per_class": per_class}
+
+    def _picture(self, record: Record) -> str:
+        if "file_name" in record:
+            return str(record["file_name"])
+        return "/".join(str(field(self.annotations, record, "images", "coco_url")).split("/")[-2:])
+
+
+def read_lvis_truth(path: str | Path) -> Record:
+    """An LVIS v1 file with every field that the metrics need checked.
+
+    Raises:
+        FileError: there is no such file.
+        DataError: a record is not of this form; the message names it.
+    """
+    content = read_object(path)
+    names = category_names(path, content)
+    for category in section(path, content, "categories"):
+        if field(path, category, "categories", "frequency") not in FREQUENCIES:
+            raise DataError(
+                f"{path}: category {category['id']}: frequency must be r, c or f, got {category['frequency']!r}"
+            )
+    annotations_by_image(path, content)
+    for record in section(path, content, "images"):
+        for name in ("neg_category_ids", "not_exhaustive_category_ids"):
+            if not isinstance(field(path, record, "images", name), list):
+                raise DataError(f"{path}: images record {record['id']}: {name} must be a list, got {record[name]!r}")
+    for annotation in section(path, content, "annotations"):
+        if field(path, annotation, "annotations", "category_id") not in names:
+            raise DataError(
+                f"{path}: annotation {annotation.get('id')}: category_id {annotation['category_id']!r} is not in "
+                "categories; add it there"
+            )
+        field(path, annotation, "annotations", "area")
+        xywh_of(path, annotation)
+    return content

@@ -1,13 +1,19 @@
 """Referring expressions on RefCOCO, RefCOCO+ and RefCOCOg: precision@k of one box an expression."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 
+from glip.annotations import field, read_object, section, xywh_of
 from glip.errors import DataError
+from glip.evaluation.benchmark import Benchmark, Question, Record, folder_of, scored_boxes
 from glip.evaluation.recall import Overlap, Query, RecallReport, count_hits
 from glip.structures.boxes import xywh_to_xyxy
+from glip.structures.detections import Detections
+from glip.text.prompts import prompt_from_expression
 
 RANKS = (1, 5, 10)
 
@@ -41,3 +47,53 @@ def score_refcoco(
         for key, bbox in truth.items()
     ]
     return count_hits(queries, ranks=RANKS, overlap=overlap)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefCocoBenchmark(Benchmark):
+    """Referring expressions of a file in MDETR's layout.
+
+    Attributes:
+        annotations: the JSON file.
+        images: folder of the pictures; None for the file's own.
+        overlap: "iou" as papers define it, or "giou" as MDETR's code does.
+    """
+
+    name: ClassVar[str] = "refcoco"
+    fields: ClassVar[tuple[str, ...]] = ("image_id", "boxes", "scores")
+    every_box: ClassVar[bool] = True
+
+    annotations: Path
+    images: Path | None = None
+    overlap: Overlap = "iou"
+
+    def settings(self) -> Record:
+        """The file and the overlap."""
+        return {"annotations": str(self.annotations), "overlap": self.overlap}
+
+    def questions(self) -> list[Question]:
+        """One an expression; all of it is the phrase."""
+        content = read_object(self.annotations)
+        folder = folder_of(self.annotations, self.images)
+        return [
+            Question(
+                (field(self.annotations, record, "images", "id"),),
+                folder / str(field(self.annotations, record, "images", "file_name")),
+                prompt_from_expression(str(field(self.annotations, record, "images", "caption"))),
+            )
+            for record in section(self.annotations, content, "images")
+        ]
+
+    def answer(self, question: Question, found: Detections) -> Record:
+        """The expression's id, boxes and scores."""
+        return {"image_id": question.key[0], **scored_boxes(found)}
+
+    def score(self, predictions: Sequence[Record]) -> Record:
+        """Precisions, hits and totals."""
+        content = read_object(self.annotations)
+        for annotation in section(self.annotations, content, "annotations"):
+            field(self.annotations, annotation, "annotations", "image_id")
+            xywh_of(self.annotations, annotation)
+        report = score_refcoco(content, predictions, overlap=self.overlap)
+        shares = {rank.replace("recall", "precision"): by_kind["all"] for rank, by_kind in report.recall.items()}
+        return {**shares, "hits": report.hits, "totals": report.totals}

@@ -8,6 +8,9 @@ from glip.structures.prompt import Phrase, Prompt, Span
 from glip.text.noun_phrases import find_noun_phrases
 
 SEPARATOR = ". "  # between class names, as in the published configurations
+Affix = tuple[str, str, str]
+"""(prefix, name, suffix): a class in a manual prompt; only the name is looked for."""
+
 _LETTER = r"[\w\u0300-\u036F]"  # with the accents that are characters of their own
 
 
@@ -24,7 +27,7 @@ def prompt_from_labels(
     labels: Sequence[str],
     *,
     separator: str = SEPARATOR,
-    affixes: Sequence[tuple[str, str, str]] | None = None,
+    affixes: Sequence[Affix] | None = None,
     first_label: int = 0,
 ) -> Prompt:
     """A caption that lists class names (GLIP, section 3.1, equation 2's "Prompt").

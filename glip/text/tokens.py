@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from glip.errors import PromptError
 from glip.structures.prompt import Prompt, Span
-from glip.text.prompts import SEPARATOR, clean_class_name, prompt_from_labels
+from glip.text.prompts import SEPARATOR, Affix, clean_class_name, prompt_from_labels
 
 MAX_TOKENS = 256  # the published models' caption length, CLS and SEP included
 _INWARD_STEPS = 3  # how many characters of a span's end are tried for a token: the end itself and two further in
@@ -105,6 +106,7 @@ def pack_labels(
     separator: str = SEPARATOR,
     max_tokens: int = MAX_TOKENS,
     chunk_size: int | None = None,
+    affixes: Sequence[Affix] | None = None,
 ) -> list[Prompt]:
     """A class list as few captions as will hold it, cut between classes.
 
@@ -114,31 +116,34 @@ def pack_labels(
         separator: between two names.
         max_tokens: longest caption, CLS and SEP included.
         chunk_size: most names in a caption; None for as many as fit. The published LVIS numbers use 40.
+        affixes: (prefix, name, suffix) of each class, as `prompt_from_labels` takes them.
 
     Raises:
         PromptError: the list is empty, or one name alone is over the limit.
     """
     if chunk_size is not None and chunk_size < 1:
         raise PromptError(f"chunk_size must be at least 1, or None for as many names as fit, got {chunk_size}")
-    prompt_from_labels(labels, separator=separator)  # an impossible list is refused as a whole
+    prompt_from_labels(labels, separator=separator, affixes=affixes)  # an impossible list is refused as a whole
     budget = max_tokens - _SPECIAL_TOKENS
     separator_cost = _num_tokens(tokenizer, separator)
-    chunks: list[list[str]] = [[]]
-    used = 0
-    for label in labels:
-        cost = _num_tokens(tokenizer, clean_class_name(label))
+    starts, used = [0], 0
+    for index, label in enumerate(labels):
+        cost = _num_tokens(tokenizer, "".join(affixes[index]) if affixes is not None else clean_class_name(label))
         if cost > budget:
             raise PromptError(f"label {label!r} has {cost} tokens, at most {budget} fit in a caption; shorten it")
-        is_full = bool(chunks[-1]) and used + separator_cost + cost > budget
-        if is_full or len(chunks[-1]) == chunk_size:
-            chunks.append([])
-        used = cost if not chunks[-1] else used + separator_cost + cost
-        chunks[-1].append(label)
-    prompts, first = [], 0
-    for chunk in chunks:
-        prompts.append(prompt_from_labels(chunk, separator=separator, first_label=first))
-        first += len(chunk)
-    return prompts
+        size = index - starts[-1]
+        if size == chunk_size or (size and used + separator_cost + cost > budget):
+            starts.append(index)
+        used = cost if index == starts[-1] else used + separator_cost + cost
+    return [
+        prompt_from_labels(
+            labels[start:end],
+            separator=separator,
+            affixes=None if affixes is None else affixes[start:end],
+            first_label=start,
+        )
+        for start, end in pairwise([*starts, len(labels)])
+    ]
 
 
 def _num_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:

@@ -26,7 +26,7 @@ LINE = r"[^\t]+\t[01]\.\d\d\t\d+ \d+ \d+ \d+"
 
 @pytest.fixture(autouse=True)
 def _one_loaded_model(monkeypatch: pytest.MonkeyPatch, quick: Predictor) -> None:
-    monkeypatch.setattr(glip.cli.grounding, "_load", lambda _model, _device: quick)
+    monkeypatch.setattr(glip.cli.grounding, "load_predictor", lambda _model, _device: quick)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_the_model_and_device_that_are_named_are_loaded(
         asked.append((model, device))
         return quick
 
-    monkeypatch.setattr(glip.cli.grounding, "_load", load)
+    monkeypatch.setattr(glip.cli.grounding, "load_predictor", load)
     run_glip("refer", photo, "a cat")
     run_glip("refer", photo, "a cat", "--model", "mine", "--device", "cuda:1")
     assert asked == [("glip-nano", "cpu"), ("mine", "cuda:1")]
