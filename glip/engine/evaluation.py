@@ -51,18 +51,8 @@ def evaluate(benchmark: Benchmark, predictor: Predictor, output: Path, options: 
         FileError: a finished file exists, or an unfinished run has other settings.
         ImageError: a picture cannot be read; answers so far are kept.
     """
-    predictions = predictions_path(output)
-    check_targets([output], overwrite=options.overwrite)
-    if predictions.exists() and not options.overwrite:
-        raise FileError(f"{predictions}: exists already; score it with --predictions, or add --overwrite to run again")
     settings = run_settings(benchmark, predictor, options.model)
-    processes = options.processes or Processes.launched(predictor.model.device)
-    records = AnswerRun(benchmark, predictor, predictions, settings, options.workers, processes).answer_all()
-    if records is None:
-        return None
-    result = {"metrics": benchmark.score(records), "settings": {**settings, "predictions": str(predictions)}}
-    write_json(output, result)
-    return result
+    return _evaluate(benchmark, predictor, output, options, settings)
 
 
 def evaluate_all(
@@ -85,11 +75,15 @@ def evaluate_all(
     if not folder.parent.is_dir():
         raise FileError(f"{folder}: there is no folder {folder.parent}; make it first")
     folder.mkdir(exist_ok=True)
+    for benchmark in benchmarks.values():
+        benchmark.questions()  # a broken file stops all of them before the first picture
+    of_model = model_settings(predictor, options.model)
+    settings = {name: {**benchmark_settings(one), **of_model} for name, one in benchmarks.items()}
     results: dict[str, Record] = {}
     for name, benchmark in benchmarks.items():
         output = folder / f"{name}.json"
-        kept = None if options.overwrite else _finished(output, run_settings(benchmark, predictor, options.model))
-        result = kept or evaluate(benchmark, predictor, output, options)
+        kept = None if options.overwrite else _finished(output, settings[name])
+        result = kept or _evaluate(benchmark, predictor, output, options, settings[name])
         if result is not None:
             results[name] = result
             logger.info("%s: done", name)
@@ -117,7 +111,7 @@ def score_file(benchmark: Benchmark, predictions: Path, output: Path | None, *, 
     if output is not None:
         check_targets([output], overwrite=overwrite)
     metrics = benchmark.score(read_predictions(predictions, benchmark.fields))
-    settings = {"benchmark": benchmark.name, **benchmark.settings()}
+    settings = benchmark_settings(benchmark)
     result = {"metrics": metrics, "settings": {**settings, "predictions": str(predictions), "glip": __version__}}
     if output is not None:
         write_json(output, result)
@@ -126,7 +120,28 @@ def score_file(benchmark: Benchmark, predictions: Path, output: Path | None, *, 
 
 def run_settings(benchmark: Benchmark, predictor: Predictor, model: str) -> Record:
     """Everything that a run's numbers depend on."""
-    return {"benchmark": benchmark.name, **benchmark.settings(), **model_settings(predictor, model)}
+    return {**benchmark_settings(benchmark), **model_settings(predictor, model)}
+
+
+def benchmark_settings(benchmark: Benchmark) -> Record:
+    """The benchmark's part of the settings."""
+    return {"benchmark": benchmark.name, **benchmark.settings()}
+
+
+def _evaluate(
+    benchmark: Benchmark, predictor: Predictor, output: Path, options: RunOptions, settings: Record
+) -> Record | None:
+    predictions = predictions_path(output)
+    check_targets([output], overwrite=options.overwrite)
+    if predictions.exists() and not options.overwrite:
+        raise FileError(f"{predictions}: exists already; score it with --predictions, or add --overwrite to run again")
+    processes = options.processes or Processes.launched(predictor.model.device)
+    records = AnswerRun(benchmark, predictor, predictions, settings, options.workers, processes).answer_all()
+    if records is None:
+        return None
+    result = {"metrics": benchmark.score(records), "settings": {**settings, "predictions": str(predictions)}}
+    write_json(output, result)
+    return result
 
 
 def predictions_path(output: Path) -> Path:

@@ -26,6 +26,7 @@ Bools = npt.NDArray[np.bool_]
 THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS: Floats = np.linspace(0, 1, 101)
 AREAS = {"": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
+AREA_BOUNDS: Floats = np.array(list(AREAS.values()))  # (A, 2)
 FREQUENCIES = ("r", "c", "f")
 PER_CATEGORY = 10_000
 PER_IMAGE = 300
@@ -46,12 +47,12 @@ class LvisReport:
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """Detections of one category in one image, best first, and what became of them for one range of areas."""
+    """Detections of one category in one image, best first, and what became of them for each range of areas."""
 
     scores: Floats  # (D,)
-    matched: Bools  # (T, D)
-    ignored: Bools  # (T, D)
-    truths: int  # boxes that count
+    matched: Bools  # (A, T, D)
+    ignored: Bools  # (A, T, D)
+    truths: npt.NDArray[np.int64]  # (A,) boxes that count
 
 
 def score_lvis(
@@ -152,19 +153,16 @@ class _Evaluation:
         recall = {name: np.full((len(self.category_ids), len(THRESHOLDS)), -1.0) for name in AREAS}
         for row, category in enumerate(self.category_ids):
             mine = detections.take(by_category.get(category, nothing))
-            pairs = self._pairs(category, mine, truth_images[category])
-            for name, bounds in AREAS.items():
-                matches = [_match(boxes, scores, truths, bounds, partial) for boxes, scores, truths, partial in pairs]
-                if sum(match.truths for match in matches):
-                    precision[name][row], recall[name][row] = _accumulate(matches)
+            matches = self._matches(category, mine, truth_images[category])
+            for index, name in enumerate(AREAS):
+                if sum(match.truths[index] for match in matches):
+                    precision[name][row], recall[name][row] = _accumulate(matches, index)
         return self._summarize(precision, recall)
 
-    def _pairs(
-        self, category: int, detections: _Detections, truth_images: set[int]
-    ) -> list[tuple[Floats, Floats, list[Mapping[str, Any]], bool]]:
-        """Boxes, scores and truths of each image that was checked for the category, and whether only partly."""
+    def _matches(self, category: int, detections: _Detections, truth_images: set[int]) -> list[_Matches]:
+        """What became of the detections in each image that was checked for the category."""
         rows = _groups(detections.image)
-        pairs = []
+        matches = []
         for image in sorted(truth_images | rows.keys()):
             truths = self.truths.get((category, image), [])
             if not truths and category not in self.absent.get(image, ()):
@@ -172,8 +170,8 @@ class _Evaluation:
             mine = rows.get(image, np.zeros(0, np.int64))
             order = mine[np.argsort(-detections.score[mine], kind="stable")]
             partial = category in self.partial.get(image, ())
-            pairs.append((detections.box[order], detections.score[order], truths, partial))
-        return pairs
+            matches.append(_match(detections.box[order], detections.score[order], truths, partial))
+        return matches
 
     def _summarize(self, precision: dict[str, Floats], recall: dict[str, Floats]) -> LvisReport:
         frequencies = np.array([self.frequency[category] for category in self.category_ids])
@@ -191,55 +189,49 @@ class _Evaluation:
         )
 
 
-def _match(
-    boxes: Floats, scores: Floats, truths: list[Mapping[str, Any]], bounds: tuple[float, float], partial: bool
-) -> _Matches:
-    """Give each detection, best first, the free truth that it overlaps most, at every threshold.
+def _match(boxes: Floats, scores: Floats, truths: list[Mapping[str, Any]], partial: bool) -> _Matches:
+    """Give each detection, best first, the free truth that it overlaps most, at every threshold and range of areas.
 
-    Truths outside the range of areas are ignored: they are tried last, and what they take is ignored, too.
+    Truths outside a range of areas are ignored there: they are tried last, and what they take is ignored, too. Of equal
+    overlaps the last truth is taken.
     """
-    low, high = bounds
     areas = np.array([truth["area"] for truth in truths], np.float64)
-    outside = (areas < low) | (areas > high)
-    order = np.argsort(outside, kind="stable")
-    outside = outside[order]
-    corners = np.array([truths[index]["bbox"] for index in order], np.float64).reshape(-1, 4)
-    corners[:, 2:] += corners[:, :2]
-    overlaps = _iou(boxes, corners)
-    matched = np.zeros((len(THRESHOLDS), len(boxes)), bool)
+    outside = (areas < AREA_BOUNDS[:, :1]) | (areas > AREA_BOUNDS[:, 1:])  # (A, G)
+    matched = np.zeros((len(AREAS), len(THRESHOLDS), len(boxes)), bool)
     ignored = np.zeros_like(matched)
-    for level, threshold in enumerate(THRESHOLDS):
-        free = np.ones(len(corners), bool)
-        for row in range(len(boxes)):
-            truth = _choose(overlaps[row], free, outside, threshold)
-            if truth is not None:
-                free[truth] = False
-                matched[level, row] = True
-                ignored[level, row] = outside[truth]
-    sides = boxes[:, 2:] - boxes[:, :2]
-    area = sides.prod(axis=1)
-    unheard = (area < low) | (area > high) | partial
-    ignored |= ~matched & unheard
-    return _Matches(scores, matched, ignored, int((~outside).sum()))
+    if len(boxes) and truths:
+        corners = np.array([truth["bbox"] for truth in truths], np.float64)
+        corners[:, 2:] += corners[:, :2]
+        _take_truths(_iou(boxes, corners), outside, matched, ignored)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    unheard = (area < AREA_BOUNDS[:, :1]) | (area > AREA_BOUNDS[:, 1:]) | partial  # (A, D)
+    ignored |= ~matched & unheard[:, None]
+    return _Matches(scores, matched, ignored, (~outside).sum(axis=1))
 
 
-def _choose(overlaps: Floats, free: Bools, outside: Bools, threshold: float) -> int | None:
-    """The free truth of most overlap, one that counts before one that does not; of equal ones the last."""
-    for group in (~outside, outside):
-        able = np.flatnonzero(group & free & (overlaps >= min(threshold, 1 - 1e-10)))
-        if len(able):
-            best = overlaps[able]
-            return int(able[len(best) - 1 - np.argmax(best[::-1])])
-    return None
+def _take_truths(overlaps: Floats, outside: Bools, matched: Bools, ignored: Bools) -> None:
+    """Fill in, for all ranges of areas and thresholds at once, which of the `(D, G)` pairs meet."""
+    ranks = np.argsort(np.argsort(overlaps, axis=1, kind="stable"), axis=1)  # a later truth outranks an equal one
+    preference = (~outside * overlaps.shape[1])[:, None]  # (A, 1, G)
+    reached = overlaps[:, None] >= np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]  # (D, T, G)
+    free = np.ones((*matched.shape[:2], overlaps.shape[1]), bool)
+    rows, columns = np.ogrid[: matched.shape[0], : matched.shape[1]]
+    for detection in np.flatnonzero(reached[:, 0].any(axis=1)):
+        worth = np.where(free & reached[detection], ranks[detection] + preference, -1)
+        best = worth.argmax(axis=2)  # (A, T)
+        met = worth[rows, columns, best] >= 0
+        matched[:, :, detection] = met
+        ignored[:, :, detection] = met & outside[rows, best]
+        free[rows, columns, best] &= ~met
 
 
-def _accumulate(matches: list[_Matches]) -> tuple[Floats, Floats]:
+def _accumulate(matches: list[_Matches], area: int) -> tuple[Floats, Floats]:
     """Interpolated average precision and final recall at each threshold, of all images together."""
     scores = np.concatenate([match.scores for match in matches])
     order = np.argsort(-scores, kind="stable")
-    matched = np.concatenate([match.matched for match in matches], axis=1)[:, order]
-    ignored = np.concatenate([match.ignored for match in matches], axis=1)[:, order]
-    truths = sum(match.truths for match in matches)
+    matched = np.concatenate([match.matched[area] for match in matches], axis=1)[:, order]
+    ignored = np.concatenate([match.ignored[area] for match in matches], axis=1)[:, order]
+    truths = sum(match.truths[area] for match in matches)
     right = np.cumsum(matched & ~ignored, axis=1).astype(np.float64)
     wrong = np.cumsum(~matched & ~ignored, axis=1).astype(np.float64)
     precision, recall = np.zeros(len(THRESHOLDS)), np.zeros(len(THRESHOLDS))

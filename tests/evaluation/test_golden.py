@@ -109,3 +109,37 @@ def test_referring_expressions_of(name: str, overlap: str, evaluate: Any) -> Non
     for key, count in EXPECTED["refexp"][f"hits_{overlap}"][name].items():
         assert metrics["hits"][key.replace("precision", "recall")]["all"] == count
         assert metrics[key] == pytest.approx(shares[key], abs=1e-6)
+
+
+@pytest.mark.parametrize(("protocol", "boxes"), [("any-box", "separateGT"), ("merged-box", "mergedGT")])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_flickr30k_by_mdetrs_files(split: str, protocol: str, boxes: str, evaluate: Any) -> None:
+    """The converter's boxes give the numbers of the XML files; it has dropped the phrases' types."""
+    annotations = GOLDEN / f"flickr30k/mdetr_annotations/final_flickr_{boxes}_{split}.json"
+    metrics = evaluate(
+        *("flickr30k", "--annotations", annotations, "--protocol", protocol),
+        *("--predictions", GOLDEN / f"flickr30k/predictions_{split}.json"),
+    )
+    expected = EXPECTED["flickr30k"][split][protocol.replace("-", "_")]
+    assert metrics["totals"] == {"all": expected["totals"]["all"]}
+    assert {rank: count["all"] for rank, count in metrics["hits"].items()} == {
+        rank: count["all"] for rank, count in expected["hits"].items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        pytest.param(["--plus-one"], "glip_xywh_plus1", id="GLIP's extra pixel"),
+        pytest.param([], "plain_xywh", id="plain widths"),
+    ],
+)
+def test_coco_of_each_category_with(options: list[str], name: str, evaluate: Any) -> None:
+    metrics = evaluate(
+        *("coco", "--annotations", GOLDEN / "coco/instances_val2017.json"),
+        *("--predictions", GOLDEN / "coco/predictions.json", *options),
+    )
+    truth = json.loads((GOLDEN / "coco/instances_val2017.json").read_text())
+    names = {str(category["id"]): category["name"] for category in truth["categories"]}
+    for key, value in EXPECTED["coco"][name]["per_category_AP"].items():
+        assert metrics["per_class"][names[key]]["AP"] == pytest.approx(value, abs=1e-6), key
