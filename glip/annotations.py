@@ -42,18 +42,7 @@ def read_predictions(path: str | Path, fields: Collection[str]) -> list[Record]:
     if not isinstance(content, list):
         raise DataError(f"{path}: expected a list of predictions, got a {type(content).__name__}")
     for number, entry in enumerate(content, start=1):
-        where = f"{path}: prediction {number}"
-        if not isinstance(entry, dict):
-            raise DataError(f"{where}: expected an object with {sorted(fields)}, got {_shown(entry)}")
-        for name in fields:
-            if name not in entry:
-                raise DataError(f"{where}: field {name!r} is missing; it must have {sorted(fields)}")
-        if "boxes" in entry:
-            check_boxes_and_scores(where, entry)
-        for phrase in entry.get("phrases", []) if "phrases" in fields else []:
-            if not isinstance(phrase, dict) or not {"boxes", "scores"} <= phrase.keys():
-                raise DataError(f"{where}: each of phrases must have 'boxes' and 'scores', got {_shown(phrase)}")
-            check_boxes_and_scores(where, phrase)
+        _check_prediction(f"{path}: prediction {number}", entry, fields)
     return content
 
 
@@ -77,6 +66,26 @@ def check_boxes_and_scores(where: str, record: Record) -> None:
         wrong = [value for value in values if values is not boxes and not kind(value)]
         if wrong:
             raise DataError(f"{where}: {name} must be {'numbers' if name == 'scores' else 'ids'}, got {wrong[0]!r}")
+
+
+def _check_prediction(where: str, entry: Any, fields: Collection[str]) -> None:
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: expected an object with {sorted(fields)}, got {_shown(entry)}")
+    for name in fields:
+        if name not in entry:
+            raise DataError(f"{where}: field {name!r} is missing; it must have {sorted(fields)}")
+        if name.endswith("_id") and not _is_id(entry[name]):
+            raise DataError(f"{where}: {name} must be a number or a word, got {_shown(entry[name])}")
+    if "boxes" in fields:
+        check_boxes_and_scores(where, entry)
+    if "phrases" in fields:
+        phrases = entry["phrases"]
+        if not isinstance(phrases, list):
+            raise DataError(f"{where}: phrases must be a list, got {_shown(phrases)}")
+        for phrase in phrases:
+            if not isinstance(phrase, dict) or not {"boxes", "scores"} <= phrase.keys():
+                raise DataError(f"{where}: each of phrases must have 'boxes' and 'scores', got {_shown(phrase)}")
+            check_boxes_and_scores(where, phrase)
 
 
 def section(path: str | Path, content: Record, name: str) -> list[Record]:

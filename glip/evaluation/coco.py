@@ -76,7 +76,7 @@ def coco_report(annotations: Mapping[str, Any], results: Sequence[dict[str, Any]
     """
     strangers = {record["image_id"] for record in results} - {image["id"] for image in annotations["images"]}
     if strangers:
-        raise DataError(f"results: image {min(strangers)} is not in the annotation file")
+        raise DataError(f"results: image {min(strangers, key=str)} is not in the annotation file")
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval

@@ -36,7 +36,7 @@ def score_refcoco(
     found = {record["image_id"]: record for record in predictions}
     strangers = found.keys() - truth.keys()
     if strangers:
-        raise DataError(f"predictions: expression {min(strangers)} is not in the annotation file")
+        raise DataError(f"predictions: expression {min(strangers, key=str)} is not in the annotation file")
     nothing: dict[str, list[float]] = {"boxes": [], "scores": []}
     queries = [
         Query(
