@@ -319,6 +319,8 @@ def odinw(
     source = Source(None, model, device, batch_size, workers, output, overwrite)
     results = source.results({task.task: task for task in found}, predictions)
     if results is not None:
+        for name, result in results.items():
+            print(f"AP of {name}\t{100 * result['metrics']['AP']:.2f}")
         metrics = summarize({name: result["metrics"] for name, result in results.items()})
         settings = {name: result["settings"] for name, result in results.items()}
         write_json(output / "summary.json", {"metrics": metrics, "settings": {"benchmark": "odinw", "tasks": settings}})
