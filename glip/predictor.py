@@ -8,9 +8,10 @@ from typing import Self, cast, overload
 import torch
 from torch import Tensor
 
+from glip.detection.calibration import Calibrator
 from glip.detection.nms import suppress
 from glip.detection.postprocess import PostProcessor, apply_threshold
-from glip.errors import CheckpointError, ConfigError, FileError, ShapeError
+from glip.errors import CheckpointError, ConfigError, ShapeError
 from glip.images import ImageInput, read_image
 from glip.models.glip import GlipModel
 from glip.processing import GlipImageProcessor, GlipProcessor, as_list
@@ -18,10 +19,8 @@ from glip.structures.detections import Detections
 from glip.structures.prompt import Prompt, Span, phrase_texts
 from glip.text.prompts import Affix, prompt_from_caption, prompt_from_expression
 from glip.text.tokens import TokenizedPrompts, pack_labels, tokenize_prompts
-from glip.weights.folder import check_model_folder, check_processor_folder
+from glip.weights.folder import DEFAULT_MODEL, SHIPPED, check_model_folder, check_processor_folder, find_model
 
-DEFAULT_MODEL = "glip-nano"
-SHIPPED = {DEFAULT_MODEL: Path(__file__).parent / "pretrained" / "glip_nano"}
 ORIGINAL_SUFFIXES = (".pth", ".pt")
 CAPTIONS_PER_PASS = 8  # how many chunks of a long class list go through the head at once
 
@@ -37,6 +36,7 @@ class Predictor:
         processor: how its pictures and words are prepared.
         rules: thresholds and suppression.
         batch_size: pictures that go through the network together.
+        calibrator: turns scores into probabilities of being right; thresholds are then probabilities, too.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Predictor:
         *,
         rules: PostProcessor | None = None,
         batch_size: int = 1,
+        calibrator: Calibrator | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
@@ -53,6 +54,7 @@ class Predictor:
         self.processor = processor
         self.rules = rules or PostProcessor()
         self.batch_size = batch_size
+        self.calibrator = calibrator
 
     @classmethod
     def from_pretrained(
@@ -63,6 +65,7 @@ class Predictor:
         dtype: torch.dtype = torch.float32,
         rules: PostProcessor | None = None,
         batch_size: int = 1,
+        calibrator: str | Path | None = None,
     ) -> Self:
         """Load a model.
 
@@ -73,6 +76,7 @@ class Predictor:
             dtype: of its weights.
             rules: thresholds and suppression; None for the published ones.
             batch_size: pictures that go through the network together.
+            calibrator: a file that `glip evaluate calibration` wrote for this model; None for the scores as they are.
 
         Raises:
             FileError: there is no such model.
@@ -82,6 +86,7 @@ class Predictor:
         device = _checked_device(device)
         if not dtype.is_floating_point:
             raise ConfigError(f"dtype must be a floating type such as torch.float32 or torch.bfloat16, got {dtype}")
+        fitted = None if calibrator is None else Calibrator.load(calibrator)
         path = find_model(name_or_path)
         if path.is_file():
             if path.suffix not in ORIGINAL_SUFFIXES:
@@ -94,7 +99,7 @@ class Predictor:
             check_processor_folder(path)
             model, processor = GlipModel.from_pretrained(path), GlipProcessor.from_pretrained(path)
         model.to(device=device, dtype=dtype)  # type: ignore[call-arg]  # wrapped by transformers
-        return cls(model, processor, rules=rules, batch_size=batch_size)
+        return cls(model, processor, rules=rules, batch_size=batch_size, calibrator=fitted)
 
     @overload
     def detect(  # type: ignore[overload-overlap]  # a path is a sequence, too
@@ -244,14 +249,23 @@ class Predictor:
             PromptError: a caption is too long.
             ImageError: a picture cannot be read.
         """
-        return self._run_prompts(images, prompts, rules or self.rules)
+        return [self._calibrate(found) for found in self._run_prompts(images, prompts, rules or self.rules)]
 
     def _answer(
         self, images: ImageInput | Sequence[ImageInput], found: list[Detections], threshold: Threshold
     ) -> Detections | list[Detections]:
-        limit = self.processor.threshold if threshold is None else threshold
-        shown = [apply_threshold(detections, limit) for detections in found]
+        limit = self.default_threshold if threshold is None else threshold
+        shown = [apply_threshold(self._calibrate(detections), limit) for detections in found]
         return shown if len(shown) != 1 or _is_many(images) else shown[0]
+
+    @property
+    def default_threshold(self) -> float:
+        """Lowest score shown unless the caller says otherwise; with a calibrator, what the model's own comes to."""
+        threshold: float = self.processor.threshold
+        return threshold if self.calibrator is None else self.calibrator(torch.tensor(threshold)).item()
+
+    def _calibrate(self, found: Detections) -> Detections:
+        return found if self.calibrator is None else replace(found, scores=self.calibrator(found.scores))
 
     @torch.inference_mode()
     def _run_prompts(
@@ -335,20 +349,6 @@ class Predictor:
             )
             return merged[kept]
         return merged[scores.argsort(descending=True, stable=True)]
-
-
-def find_model(name_or_path: str | Path) -> Path:
-    """The place of a shipped model by its name, or the path itself.
-
-    Raises:
-        FileError: there is no such model.
-    """
-    path = SHIPPED.get(str(name_or_path), Path(name_or_path))
-    if not path.exists():
-        raise FileError(
-            f"no model {str(name_or_path)!r}: give {DEFAULT_MODEL!r}, a folder from save_pretrained, or a .pth file"
-        )
-    return path
 
 
 def published_processor() -> GlipProcessor:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from glip.predictor import SHIPPED, Predictor
+from glip.predictor import Predictor
+from glip.weights.folder import SHIPPED
 
 PHOTOS = Path(__file__).parents[1] / "docs" / "photos"
 

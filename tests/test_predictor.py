@@ -17,11 +17,12 @@ from torch import Tensor
 from glip.detection.postprocess import PostProcessor
 from glip.errors import ConfigError
 from glip.models.glip import GlipModel
-from glip.predictor import Predictor, find_model, published_processor
+from glip.predictor import Predictor, published_processor
 from glip.processing import GlipImageProcessor, GlipProcessor
 from glip.structures.boxes import pairwise_iou
 from glip.structures.detections import Detections
 from glip.text.tokens import pack_labels
+from glip.weights.folder import find_model
 from tests.cli.quick import quick_predictor
 from tests.reference.tiny_models import TINY_TEXT, tiny_model
 

@@ -29,9 +29,10 @@ import glip.processing  # noqa: F401  # registers with the Auto classes, as the 
 from glip.configuration import GlipConfig
 from glip.errors import GlipError, PromptError, ShapeError
 from glip.models.glip import GlipModel
-from glip.predictor import SHIPPED, Predictor
+from glip.predictor import Predictor
 from glip.processing import GlipImageProcessor, GlipProcessor, as_list, resized_size
 from glip.structures.output import GlipOutput
+from glip.weights.folder import SHIPPED
 
 SHIPPED_FOLDER = SHIPPED["glip-nano"]
 Pixels = npt.NDArray[np.uint8]

@@ -19,9 +19,10 @@ from glip.detection.postprocess import PostProcessor
 from glip.errors import GlipError
 from glip.evaluation.coco import coco_metrics
 from glip.evaluation.recall import is_hit, recall_at
-from glip.predictor import DEFAULT_MODEL, Predictor
+from glip.predictor import Predictor
 from glip.structures.boxes import xywh_to_xyxy
 from glip.structures.detections import Detections
+from glip.weights.folder import DEFAULT_MODEL
 
 Record = dict[str, Any]
 COCO_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80")

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glip.errors import CheckpointError
-from glip.predictor import DEFAULT_MODEL, SHIPPED
 from glip.processing import GlipProcessor
+from glip.weights.folder import DEFAULT_MODEL, SHIPPED
 
 TEXT_FILE, TRAINED_FILE, INDEX_FILE = "text_encoder.safetensors", "trained.safetensors", "model.safetensors.index.json"
 TEXT_PREFIX = "text_encoder."

@@ -8,6 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from glip.cli.options import (
+    Annotations,
+    BatchSize,
+    ChunkSize,
+    Device,
+    Images,
+    ModelName,
+    Overwrite,
+    PlusOne,
+    Predictions,
+    ResultsFile,
+    Workers,
+)
 from glip.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,35 +30,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Run a model over a benchmark, or score a predictions file.", no_args_is_help=True, rich_markup_mode=None
 )
-
-Annotations = Annotated[Path, typer.Option(help="The benchmark's annotation file.")]
-Images = Annotated[Path | None, typer.Option(help="Folder of the pictures; the annotation file's own if left out.")]
-Predictions = Annotated[
-    Path | None,
-    typer.Option(
-        help="Score this file instead of running a model: a JSON list, or one record a line, with image_id, boxes "
-        "(xyxy pixels), scores, ..."
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        help='Write {"metrics": ..., "settings": ...} here as JSON. Needed to run a model: predictions are kept beside '
-        "it, and an interrupted run goes on from there."
-    ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace finished files.")]
-ModelName = Annotated[
-    str, typer.Option("--model", help="glip-nano, a save_pretrained folder, or an official .pth file.")
-]
-Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1, mps.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that go through the network together.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0 for none besides this one.")]
-ChunkSize = Annotated[
-    int | None,
-    typer.Option(min=1, help="Most names in a caption; as many as fit if left out. Published LVIS numbers: 40."),
-]
-PlusOne = Annotated[bool, typer.Option("--plus-one", help="Sides count a pixel more, as in GLIP's numbers.")]
 
 
 class LvisProtocol(StrEnum):
@@ -144,7 +128,7 @@ def coco(
     device: Device = "cpu",
     batch_size: BatchSize = 1,
     workers: Workers = 0,
-    output: Output = None,
+    output: ResultsFile = None,
     overwrite: Overwrite = False,
 ) -> None:
     """COCO's average precision; labels count from 1 in the order of the file's categories.
@@ -169,7 +153,7 @@ def coco_json(
     device: Device = "cpu",
     batch_size: BatchSize = 1,
     workers: Workers = 0,
-    output: Output = None,
+    output: ResultsFile = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Your own photos with boxes, in COCO's format: COCO's numbers, and AP of each class.
@@ -194,7 +178,7 @@ def lvis(
     device: Device = "cpu",
     batch_size: BatchSize = 1,
     workers: Workers = 0,
-    output: Output = None,
+    output: ResultsFile = None,
     overwrite: Overwrite = False,
 ) -> None:
     """LVIS average precision; labels are category ids.
@@ -222,7 +206,7 @@ def flickr30k(
     device: Device = "cpu",
     batch_size: BatchSize = 1,
     workers: Workers = 0,
-    output: Output = None,
+    output: ResultsFile = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Recall@1, 5, 10 of phrases, and the upper bound, in all and by phrase type.
@@ -250,7 +234,7 @@ def grounding_json(
     device: Device = "cpu",
     batch_size: BatchSize = 1,
     workers: Workers = 0,
-    output: Output = None,
+    output: ResultsFile = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Recall@1, 5, 10 of phrases of your own captions, in MDETR's grounding format.
@@ -274,7 +258,7 @@ def refcoco(
     device: Device = "cpu",
     batch_size: BatchSize = 1,
     workers: Workers = 0,
-    output: Output = None,
+    output: ResultsFile = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Precision@1, 5, 10 of referring expressions.

@@ -69,12 +69,14 @@ class Job:
         sinks: where results go.
         model: what `Predictor.from_pretrained` takes.
         device: where the network runs.
+        calibrator: a fitted calibrator's file, or None.
     """
 
     paths: Sequence[Path]
     sinks: Sinks
     model: str
     device: str
+    calibrator: Path | None = None
 
     def run(self, search: Search) -> None:
         """Search every picture; one that cannot be read is reported, and the others are still done.
@@ -86,7 +88,7 @@ class Job:
 
         images = [image for path in self.paths for image in list_images(path)]
         self.sinks.check(images)
-        predictor = load_predictor(self.model, self.device)
+        predictor = load_predictor(self.model, self.device, calibrator=self.calibrator)
         results: dict[str, Detections] = {}
         failures: list[GlipError] = []
         for image in _progress(images):
@@ -158,7 +160,7 @@ def _share(text: str) -> float:
     return number
 
 
-def load_predictor(model: str, device: str, *, batch_size: int = 1) -> "Predictor":
+def load_predictor(model: str, device: str, *, batch_size: int = 1, calibrator: Path | None = None) -> "Predictor":
     """A model, without transformers' own progress bars and warnings."""
     from transformers.utils import logging
 
@@ -166,7 +168,7 @@ def load_predictor(model: str, device: str, *, batch_size: int = 1) -> "Predicto
 
     logging.disable_progress_bar()  # ours is the only one on the terminal
     logging.set_verbosity_error()  # what is wrong with a model ends in one sentence of ours
-    return Predictor.from_pretrained(model, device=device, batch_size=batch_size)
+    return Predictor.from_pretrained(model, device=device, batch_size=batch_size, calibrator=calibrator)
 
 
 def _progress(images: Sequence[Path]) -> Iterator[Path]:

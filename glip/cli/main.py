@@ -1,12 +1,21 @@
 """The `glip` command: what it takes and what it says. The work is in `glip.cli.grounding`."""
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from glip.cli import evaluate
+from glip.cli import diagnose, evaluate
+from glip.cli.options import (
+    CalibratorFile,
+    Device,
+    DrawnPicture,
+    JsonFile,
+    ModelName,
+    Overwrite,
+    Pictures,
+    ThresholdText,
+)
 from glip.errors import GlipError
 
 UsageError: Any = typer.BadParameter.__base__  # of the click that typer brings along
@@ -20,40 +29,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+evaluate.app.command()(diagnose.calibration)
+evaluate.app.command()(diagnose.report)
 app.add_typer(evaluate.app, name="evaluate")
-
-Images = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.", show_default=False)]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Write the drawn picture here; for several pictures, a folder."),
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write labels, scores and boxes here as JSON.")]
-ModelName = Annotated[
-    str, typer.Option("--model", help="glip-nano, a save_pretrained folder, or an official .pth file.")
-]
-Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1, mps.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist; else nothing is written over.")]
-ThresholdText = Annotated[
-    str | None,
-    typer.Option(
-        "--threshold",
-        help="Lowest score shown, 0 to 1, or one for each label: 'cat=0.4, dog=0.6'. The model's own if left out.",
-        show_default=False,
-    ),
-]
 
 
 @app.command()
 def detect(
-    images: Images,
+    images: Pictures,
     labels: Annotated[
         str, typer.Option("--labels", "-l", help="Class names, separated by commas: 'cat, remote control'.")
     ],
     threshold: ThresholdText = None,
-    output: Output = None,
+    output: DrawnPicture = None,
     json: JsonFile = None,
     model: ModelName = "glip-nano",
     device: Device = "cpu",
+    calibrator: CalibratorFile = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find every instance of the classes you name.
@@ -64,14 +56,14 @@ def detect(
 
     names = parse_labels(labels)
     limit = parse_threshold(threshold)
-    Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device).run(
+    Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device, calibrator=calibrator).run(
         lambda predictor, image: predictor.detect(image, names, threshold=limit)
     )
 
 
 @app.command()
 def ground(
-    images: Images,
+    images: Pictures,
     caption: Annotated[str, typer.Argument(help="A sentence about the pictures.", show_default=False)],
     phrases: Annotated[
         str | None,
@@ -80,10 +72,11 @@ def ground(
         ),
     ] = None,
     threshold: ThresholdText = None,
-    output: Output = None,
+    output: DrawnPicture = None,
     json: JsonFile = None,
     model: ModelName = "glip-nano",
     device: Device = "cpu",
+    calibrator: CalibratorFile = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find what the phrases of a sentence name.
@@ -94,19 +87,20 @@ def ground(
 
     wanted = None if phrases is None else parse_labels(phrases)
     limit = parse_threshold(threshold)
-    Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device).run(
+    Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device, calibrator=calibrator).run(
         lambda predictor, image: predictor.ground(image, caption, wanted, threshold=limit)
     )
 
 
 @app.command()
 def refer(
-    images: Images,
+    images: Pictures,
     expression: Annotated[str, typer.Argument(help="Words that describe one thing.", show_default=False)],
-    output: Output = None,
+    output: DrawnPicture = None,
     json: JsonFile = None,
     model: ModelName = "glip-nano",
     device: Device = "cpu",
+    calibrator: CalibratorFile = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find the one thing that an expression describes.
@@ -115,7 +109,7 @@ def refer(
     """
     from glip.cli.grounding import Job, Sinks
 
-    Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device).run(
+    Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device, calibrator=calibrator).run(
         lambda predictor, image: predictor.refer(image, expression)
     )
 

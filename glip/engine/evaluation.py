@@ -193,6 +193,7 @@ def model_settings(predictor: Predictor, model: str) -> Record:
         "max_side": image_processor.max_side,
         "max_tokens": predictor.processor.max_tokens,
         "rules": asdict(predictor.rules),
+        "calibrator": None if predictor.calibrator is None else predictor.calibrator.to_dict(),
         "glip": __version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,

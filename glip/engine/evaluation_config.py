@@ -15,7 +15,7 @@ from glip.evaluation.flickr30k import Flickr30kBenchmark
 from glip.evaluation.grounding import GroundingBenchmark
 from glip.evaluation.lvis import LvisBenchmark
 from glip.evaluation.refcoco import RefCocoBenchmark
-from glip.predictor import DEFAULT_MODEL
+from glip.weights.folder import DEFAULT_MODEL
 
 KINDS: dict[str, type[Benchmark]] = {
     kind.name: kind

@@ -21,8 +21,8 @@ from glip.engine.config import OptimizerConfig, SourceConfig, TrainConfig
 from glip.engine.ema import ParameterAverage
 from glip.errors import CheckpointError, ConfigError, DataError, FileError, GlipError
 from glip.models.glip import GlipModel
-from glip.predictor import find_model
 from glip.processing import GlipProcessor
+from glip.weights.folder import find_model
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,7 @@
-"""Is a folder one that `save_pretrained` wrote? Asked before transformers reads it, so that errors are sentences."""
+"""Where models lie, and whether a folder is one that `save_pretrained` wrote.
+
+Asked before transformers reads it, so that errors are sentences.
+"""
 
 import json
 from pathlib import Path
@@ -7,10 +10,27 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from glip.configuration import GlipConfig
-from glip.errors import CheckpointError
+from glip.errors import CheckpointError, FileError
+
+DEFAULT_MODEL = "glip-nano"
+SHIPPED = {DEFAULT_MODEL: Path(__file__).parents[1] / "pretrained" / "glip_nano"}
 
 CONFIG, INDEX, WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"
 PROCESSOR_FILES = ("processor_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The place of a shipped model by its name, or the path itself.
+
+    Raises:
+        FileError: there is no such model.
+    """
+    path = SHIPPED.get(str(name_or_path), Path(name_or_path))
+    if not path.exists():
+        raise FileError(
+            f"no model {str(name_or_path)!r}: give {DEFAULT_MODEL!r}, a folder from save_pretrained, or a .pth file"
+        )
+    return path
 
 
 def check_model_folder(folder: Path) -> None:

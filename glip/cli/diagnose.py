@@ -1,0 +1,109 @@
+"""What is behind a run's numbers: what scores are worth, and which errors were made."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glip.cli.evaluate import show
+from glip.cli.options import Annotations, DetectionPredictions, Images, Overwrite, ResultsFile
+from glip.errors import ConfigError
+
+if TYPE_CHECKING:
+    from glip.evaluation.matching import Matching
+
+
+class CalibratorKindName(StrEnum):
+    """What is fitted."""
+
+    isotonic = "isotonic"
+    temperature = "temperature"
+
+
+def calibration(
+    annotations: Annotations,
+    predictions: DetectionPredictions,
+    fit: Annotated[
+        CalibratorKindName | None, typer.Option(help="Also fit a calibrator: any rising curve, or one temperature.")
+    ] = None,
+    calibrator: Annotated[
+        Path | None, typer.Option(help="Write the fitted calibrator here, for Predictor and 'glip detect'.")
+    ] = None,
+    output: ResultsFile = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """What scores are worth: precision and recall by threshold for each class, and the calibration error.
+
+    Example: glip evaluate calibration --annotations dev.json --predictions r.predictions.jsonl --fit isotonic
+    --calibrator scores.json
+    """
+    from glip.engine.answers import write_json
+    from glip.engine.evaluation import check_targets
+    from glip.evaluation.calibration import calibration_report, fit_calibrator
+
+    if (fit is None) != (calibrator is None):
+        raise ConfigError("--fit KIND and --calibrator FILE go together: what to fit, and where to write it")
+    check_targets([path for path in (output, calibrator) if path is not None], overwrite=overwrite)
+    matching = _matched(annotations, predictions)
+    report = calibration_report(matching)
+    overall = report.overall
+    show({"calibration error": overall.calibration_error or 0.0, "best F1": (overall.best and overall.best.f1) or 0.0})
+    if overall.best is not None:
+        print(f"at the threshold\t{overall.best.threshold:.3f}")
+    print("threshold\tprecision\trecall")
+    for point in overall.points:
+        print(f"{point.threshold:.2f}\t{_percent(point.precision)}\t{_percent(point.recall)}")
+    if fit is not None and calibrator is not None:
+        fitted = fit_calibrator(matching.scores, matching.is_right, kind=fit.value)
+        fitted.save(calibrator, overwrite=overwrite)
+    if output is not None:
+        settings = {"benchmark": "calibration", "annotations": str(annotations), "predictions": str(predictions)}
+        write_json(output, {"metrics": report.to_dict(), "settings": settings})
+
+
+def report(
+    annotations: Annotations,
+    predictions: DetectionPredictions,
+    output: Annotated[Path, typer.Option(help="An HTML file.")],
+    images: Images = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score that counts as shown.")] = 0.5,
+    title: Annotated[str, typer.Option(help="The page's heading.")] = "Errors",
+    overwrite: Overwrite = False,
+) -> None:
+    """One HTML page about a run's errors: AP by class, curves, confusions, and the worst pictures drawn.
+
+    Example: glip evaluate report --annotations dev.json --predictions r.predictions.jsonl --output errors.html
+    """
+    from glip.evaluation.coco import coco_results, read_coco_truth
+    from glip.evaluation.error_report import write_error_report
+
+    truth = read_coco_truth(annotations)
+    write_error_report(
+        output,
+        annotations=truth,
+        results=coco_results(truth, _records(predictions)),
+        images=images or annotations.parent,
+        threshold=threshold,
+        overwrite=overwrite,
+        title=title,
+    )
+
+
+def _matched(annotations: Path, predictions: Path) -> "Matching":
+    from glip.evaluation.coco import coco_results, read_coco_truth
+    from glip.evaluation.matching import match_detections
+
+    truth = read_coco_truth(annotations)
+    return match_detections(truth, coco_results(truth, _records(predictions)))
+
+
+def _records(predictions: Path) -> list[dict[str, Any]]:
+    from glip.annotations import read_predictions
+    from glip.evaluation.coco import CocoBenchmark
+
+    return read_predictions(predictions, CocoBenchmark.fields)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
