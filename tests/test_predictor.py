@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from glip.detection.calibration import Calibrator
 from glip.detection.postprocess import PostProcessor
-from glip.errors import ConfigError
+from glip.errors import ConfigError, FileError
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor, published_processor
 from glip.processing import GlipImageProcessor, GlipProcessor
@@ -418,3 +419,56 @@ def test_published_weights_get_the_published_image_size() -> None:
 def test_a_batch_has_at_least_one_picture(quick: Predictor, batch_size: int) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         Predictor(quick.model, quick.processor, batch_size=batch_size)
+
+
+# --- calibrated scores -------------------------------------------------------------------------------------------
+
+
+def test_a_calibrator_turns_scores_into_probabilities_and_keeps_boxes_and_order(
+    predictor: Predictor, photos: Path
+) -> None:
+    plain = predictor.detect(photos / "chelsea.jpg", ["cat", "dog"], threshold=0.0)
+    halves = Calibrator("isotonic", scores=(0.0, 1.0), probabilities=(0.0, 0.5))
+    calibrated = Predictor(predictor.model, predictor.processor, calibrator=halves)
+    found = calibrated.detect(photos / "chelsea.jpg", ["cat", "dog"], threshold=0.0)
+    torch.testing.assert_close(found.scores, plain.scores / 2)
+    assert torch.equal(found.boxes, plain.boxes)
+    assert torch.equal(found.labels, plain.labels)
+
+
+def test_a_calibrator_shows_the_same_boxes_by_default_and_other_ones_at_a_threshold(
+    predictor: Predictor, photos: Path
+) -> None:
+    halves = Calibrator("isotonic", scores=(0.0, 1.0), probabilities=(0.0, 0.5))
+    calibrated = Predictor(predictor.model, predictor.processor, calibrator=halves)
+    photo = photos / "chelsea.jpg"
+    assert len(calibrated.detect(photo, ["cat"])) == len(predictor.detect(photo, ["cat"])) > 0
+    assert len(calibrated.detect(photo, ["cat"], threshold=0.51)) == 0
+    assert len(calibrated.ground(photo, "a cat", threshold=0.51)) == 0
+    assert calibrated.refer(photo, "the cat").scores.max() <= 0.5
+
+
+def test_a_missing_calibrator_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"nowhere\.json: no such file"):
+        Predictor.from_pretrained(calibrator=tmp_path / "nowhere.json")
+
+
+# --- manual prompts ----------------------------------------------------------------------------------------------
+
+
+def test_a_manual_prompt_is_the_caption_and_the_caller_keeps_the_label(predictor: Predictor, photos: Path) -> None:
+    photo = photos / "chelsea.jpg"
+    affixes = [("a photo of a ", "cat", " with stripes"), ("", "dog", "")]
+    found = predictor.detect(photo, ["animal", "dog"], affixes=affixes, threshold=0.0)
+    same = predictor.ground(photo, "a photo of a cat with stripes. dog", [(13, 16), (31, 34)], threshold=0.0)
+    torch.testing.assert_close(found.scores, same.scores)
+    assert torch.equal(found.labels, same.labels)
+    assert found.phrases == ("animal", "dog")
+
+
+def test_smaller_chunks_are_the_runs_of_each_chunk(predictor: Predictor, photos: Path) -> None:
+    names = ["cat", "dog", "bird"]
+    chunked = predictor.detect(photos / "chelsea.jpg", names, chunk_size=1, threshold=0.0)
+    for label, name in enumerate(names):
+        alone = predictor.detect(photos / "chelsea.jpg", [name], threshold=0.0)
+        torch.testing.assert_close(chunked[chunked.labels == label].boxes, alone.boxes, atol=1e-2, rtol=0)

@@ -146,3 +146,54 @@ def test_one_sentence_for(
     assert line.startswith("error: ")
     assert message in line
     assert {name: (data / name).read_bytes() for name in before} == before
+
+
+# --- what is behind the numbers ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scored(data: Path) -> Path:
+    """Predictions for the photo of the cat: one right box of 0.9, two wrong ones of 0.8 and 0.1."""
+    boxes = [[40, 5, 140, 95], [0, 0, 20, 20], [120, 80, 140, 90]]
+    record = {"image_id": 1, "boxes": boxes, "scores": [0.9, 0.8, 0.1], "labels": [1, 1, 1]}
+    (data / "p.jsonl").write_text(json.dumps(record) + "\n")
+    return data / "p.jsonl"
+
+
+def test_calibration_says_what_a_threshold_is_worth(
+    data: Path, scored: Path, glip_command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("calibration", "--annotations", data / "dev.json", "--predictions", scored)
+    assert glip_command(*arguments, "--output", data / "c.json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "0.85\t100.00\t100.00" in lines
+    assert "0.75\t50.00\t100.00" in lines
+    assert "0.05\t33.33\t100.00" in lines
+    assert json.loads((data / "c.json").read_text())["metrics"]["classes"]["cat"]["detections"] == 3
+
+
+@pytest.mark.parametrize("kind", ["isotonic", "temperature"])
+def test_a_fitted_calibrator_is_written_for_the_predictor(
+    kind: str, data: Path, scored: Path, glip_command: Command
+) -> None:
+    arguments = ("calibration", "--annotations", data / "dev.json", "--predictions", scored)
+    assert glip_command(*arguments, "--fit", kind, "--calibrator", data / "fit.json") == 0
+    assert json.loads((data / "fit.json").read_text())["kind"] == kind
+    assert Predictor.from_pretrained(calibrator=data / "fit.json").calibrator is not None
+
+
+def test_the_error_report_is_one_page_with_the_picture(data: Path, scored: Path, glip_command: Command) -> None:
+    arguments = ("report", "--annotations", data / "dev.json", "--predictions", scored, "--output", data / "e.html")
+    assert glip_command(*arguments, "--title", "Cats & dogs") == 0
+    page = (data / "e.html").read_text()
+    assert "Cats &amp; dogs" in page
+    assert page.count("data:image/jpeg;base64,") == 1
+    assert glip_command(*arguments) == 1  # it exists
+
+
+def test_what_to_fit_and_where_to_write_it_go_together(
+    data: Path, scored: Path, glip_command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("calibration", "--annotations", data / "dev.json", "--predictions", scored)
+    assert glip_command(*arguments, "--fit", "isotonic") == 1
+    assert "go together" in capsys.readouterr().err
