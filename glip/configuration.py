@@ -56,6 +56,8 @@ class GlipConfig(PreTrainedConfig):
         max_tokens: longest caption, CLS and SEP included.
         mask_padding: whether fusion and pooling ignore the padding of an image batch. Off for official weights,
             whose scores depend on the padding.
+        prompt_length: words whose features get a learned addition (prompt tuning; the published number is 1000); 0
+            for none.
 
     Raises:
         ConfigError: a name is unknown, or a value is impossible.
@@ -77,6 +79,7 @@ class GlipConfig(PreTrainedConfig):
     strides: tuple[int, ...] | list[int] = (8, 16, 32, 64, 128)
     max_tokens: int = 256
     mask_padding: bool = False
+    prompt_length: int = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse unknown names, which transformers would keep silently, and fill in the backbone's defaults."""
@@ -97,6 +100,11 @@ class GlipConfig(PreTrainedConfig):
         for name in ("fusion_dropout", "drop_block"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"GlipConfig.{name} must be in [0, 1), got {getattr(self, name)}")
+        if not isinstance(self.prompt_length, int) or (self.prompt_length and self.prompt_length < self.max_tokens):
+            raise ConfigError(
+                f"GlipConfig.prompt_length must be 0, or at least max_tokens ({self.max_tokens}), "
+                f"got {self.prompt_length!r}"
+            )
         if self.channels % self.num_groups:
             raise ConfigError(
                 f"GlipConfig.channels must be a multiple of num_groups, got {self.channels} and {self.num_groups}"

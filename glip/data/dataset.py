@@ -32,12 +32,14 @@ class Sample:
         boxes: `(N, 4)` xyxy pixels of it.
         phrase_of_box: `(N,)` int64, index into the prompt's phrases.
         prompt: its caption.
+        name: the picture's file.
     """
 
     pixel_values: Tensor
     boxes: Tensor
     phrase_of_box: Tensor
     prompt: Prompt
+    name: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,7 @@ class Batch:
         input_ids: `(B, L)` int64.
         attention_mask: `(B, L)` bool, True on real tokens.
         targets: one for each image.
+        names: the pictures' files.
     """
 
     pixel_values: Tensor
@@ -57,6 +60,7 @@ class Batch:
     input_ids: Tensor
     attention_mask: Tensor
     targets: tuple[Targets, ...]
+    names: tuple[str, ...]
 
 
 Draw = tuple[int, int, int]
@@ -106,7 +110,7 @@ class GroundingDataset(Dataset[Sample]):
         boxes = clip_boxes(scale_boxes(boxes, pixels.shape[:2], size), size)
         phrase_of_box = torch.tensor(phrases, dtype=torch.int64)
         kept = (phrase_of_box >= 0) & ((boxes[:, 2:] - boxes[:, :2]).min(dim=1).values >= MIN_SIDE)
-        return Sample(values, boxes[kept], phrase_of_box[kept], prompt)
+        return Sample(values, boxes[kept], phrase_of_box[kept], prompt, str(example.image))
 
 
 class BatchSampler(Sampler[list[Draw]]):
@@ -121,6 +125,8 @@ class BatchSampler(Sampler[list[Draw]]):
         short_sides: one is drawn for each batch.
         seed: of all chance.
         start: number of the first batch; a resumed run goes on where it stopped.
+        share: which parts of each batch come, and of how many: `(range(first, parts, step), parts)`; each part is a
+            batch of its own. Processes and accumulated gradients share a batch in this way.
     """
 
     def __init__(
@@ -132,6 +138,7 @@ class BatchSampler(Sampler[list[Draw]]):
         short_sides: Sequence[int],
         seed: int,
         start: int = 0,
+        share: tuple[range, int] = (range(1), 1),
     ) -> None:
         upright = np.asarray(is_upright, dtype=bool)
         self.groups = [np.flatnonzero(members) for members in (upright, ~upright) if members.any()]
@@ -140,6 +147,7 @@ class BatchSampler(Sampler[list[Draw]]):
         self.short_sides = short_sides
         self.seed = seed
         self.start = start
+        self.share = share
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Batches from number `start` on."""
@@ -152,7 +160,10 @@ class BatchSampler(Sampler[list[Draw]]):
             share = self.shares[group] / totals[group]
             picks = draw.choice(self.groups[group], size=self.batch_size, p=share)
             seeds = draw.integers(2**31, size=self.batch_size)
-            yield [(int(pick), side, int(seed)) for pick, seed in zip(picks, seeds, strict=True)]
+            batch = [(int(pick), side, int(seed)) for pick, seed in zip(picks, seeds, strict=True)]
+            mine, parts = self.share
+            for part in mine:
+                yield batch[part::parts]
             number += 1
 
 
@@ -176,4 +187,5 @@ class Collate:
             Targets(sample.boxes, token_map[sample.phrase_of_box], sample.phrase_of_box)
             for sample, token_map in zip(samples, words.token_maps, strict=True)
         )
-        return Batch(pixel_values, image_sizes, words.input_ids, words.attention_mask, targets)
+        names = tuple(sample.name for sample in samples)
+        return Batch(pixel_values, image_sizes, words.input_ids, words.attention_mask, targets, names)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from glip.data.captions import CaptionRule
 from glip.data.transforms import AugmentationRule
 from glip.detection.losses import LossWeights
+from glip.engine.optimizer import OptimizerConfig, ScheduleConfig
+from glip.engine.tuning import TuningConfig
 from glip.errors import ConfigError, FileError
 
 
@@ -33,22 +35,34 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     weight: PositiveFloat = 1.0
 
 
-class OptimizerConfig(BaseModel, frozen=True, extra="forbid"):
-    """AdamW with a linear warm-up and a cosine to a tenth; gradients are clipped by their global norm.
+class FewShotConfig(BaseModel, frozen=True, extra="forbid"):
+    """Some of the examples only: each class in at least `shots` pictures, where there are as many.
 
     Attributes:
-        learning_rate: of the head.
-        backbone_factor: the backbone's share of it.
-        weight_decay: on matrices and kernels, not on biases and norms.
-        warmup_steps: until the full rate.
-        clip_norm: most global L2 norm of a step's gradients.
+        shots: pictures a class; 0 for all examples.
+        seed: of the order in which pictures are looked at; None for the file's order, as published.
     """
 
-    learning_rate: PositiveFloat = 1e-4
-    backbone_factor: NonNegativeFloat = 0.1
-    weight_decay: NonNegativeFloat = 1e-4
-    warmup_steps: PositiveInt = 100
-    clip_norm: PositiveFloat = 1.0
+    shots: NonNegativeInt = 0
+    seed: int | None = None
+
+
+class ValidationConfig(BaseModel, frozen=True, extra="forbid"):
+    """A detection file whose AP is measured during the run, with the averaged weights.
+
+    Attributes:
+        annotations: COCO detection JSON.
+        images: folder that the file's names are relative to; None for the annotation file's own.
+        every: steps between validations.
+        patience: validations in a row that bring nothing better before the run stops; None to go on.
+        metric: which of COCO's numbers decides.
+    """
+
+    annotations: Path
+    images: Path | None = None
+    every: PositiveInt = 100
+    patience: PositiveInt | None = None
+    metric: Literal["AP", "AP50"] = "AP"
 
 
 class TrainConfig(BaseModel, frozen=True, extra="forbid"):
@@ -58,14 +72,22 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
         start: the model that training starts from: a folder, or "glip-nano".
         output: folder for checkpoints, log and the trained model; an interrupted run there goes on.
         sources: the mixture.
-        frozen: modules that are not trained, by name.
+        tuning: what is trained.
+        few_shot: how many examples of the sources are used.
+        validation: what is measured during the run; None for nothing.
         steps: optimiser steps in all.
-        batch_size: pictures a step.
-        ema_decay: of the averaged weights that are exported.
+        batch_size: pictures a step, of all processes together.
+        accumulate: parts that a process takes its share of a batch in, one after the other, to save memory.
+        precision: of the forward pass; weights and losses stay float32.
+        gradient_checkpointing: recompute the blocks in the backward pass, to save memory.
+        sharded: whether several processes share weights, gradients and optimiser states (FSDP) or copy them (DDP).
+        ema_decay: of the averaged weights that are exported; 0 for the last weights.
         seed: of all chance.
         workers: processes that read pictures.
         save_every: steps between checkpoints.
+        keep_last: checkpoints that are kept.
         log_every: steps between lines of the log.
+        trackers: of accelerate, such as "tensorboard" or "wandb", besides the JSONL log.
     """
 
     start: Path
@@ -74,15 +96,24 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     captions: CaptionRule = CaptionRule()
     augmentation: AugmentationRule = AugmentationRule()
     optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     losses: LossWeights = LossWeights()
-    frozen: tuple[str, ...] = ("text_encoder",)
+    tuning: TuningConfig = TuningConfig()
+    few_shot: FewShotConfig = FewShotConfig()
+    validation: ValidationConfig | None = None
     steps: PositiveInt
     batch_size: PositiveInt = 8
+    accumulate: PositiveInt = 1
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    gradient_checkpointing: bool = False
+    sharded: bool = False
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     seed: int = 0
     workers: NonNegativeInt = 1
     save_every: PositiveInt = 100
+    keep_last: PositiveInt = 1
     log_every: PositiveInt = 10
+    trackers: tuple[str, ...] = ()
 
 
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
@@ -148,6 +179,10 @@ _GROUPS: dict[Any, Any] = {
     "captions": CaptionRule,
     "augmentation": AugmentationRule,
     "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+    "tuning": TuningConfig,
+    "few_shot": FewShotConfig,
+    "validation": ValidationConfig,
     "losses": LossWeights,
 }
 

@@ -1,8 +1,9 @@
 """The training loop."""
 
+import contextlib
 import json
 import logging
-import math
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,28 +15,37 @@ from torch.utils.data import DataLoader
 
 from glip.data.dataset import Batch, BatchSampler, Collate, GroundingDataset
 from glip.data.examples import Example
+from glip.data.few_shot import select_shots
 from glip.data.readers import read_detection_json, read_grounding_json
 from glip.detection.losses import GlipCriterion
-from glip.engine.checkpoint import read_checkpoint, write_checkpoint
-from glip.engine.config import OptimizerConfig, SourceConfig, TrainConfig
+from glip.engine.checkpoint import newest_checkpoint, save_checkpoint, write_checkpoint
+from glip.engine.config import FewShotConfig, SourceConfig, TrainConfig
 from glip.engine.ema import ParameterAverage
-from glip.errors import CheckpointError, ConfigError, DataError, FileError, GlipError
+from glip.engine.optimizer import Schedule, parameter_groups
+from glip.engine.parallel import distribute, fill, make_accelerator, whole
+from glip.engine.tuning import merged, prepare_tuning
+from glip.engine.validation import measure
+from glip.errors import CheckpointError, DataError, FileError, GlipError
 from glip.models.glip import GlipModel
+from glip.predictor import Predictor
 from glip.processing import GlipProcessor
 from glip.weights.folder import find_model
 
 logger = logging.getLogger(__name__)
 
-FINAL_RATE_SHARE = 0.1
 SEED_STRIDE = 1_000_003  # runs of neighbouring seeds share no step
+RANK_STRIDE = 7_919  # processes of one step share no dropout
+PARTS = ("model", "average", "optimizer", "schedule")
 Losses = dict[str, Tensor]
 
 
 class Trainer:
     """Trains a model on a mixture and leaves the averaged weights in `output/model`.
 
+    With a validation the best weights so far are in `output/best`. Every process of a launch makes its own `Trainer`.
+
     Args:
-        config: the experiment. A run that was interrupted goes on from `output/checkpoint.pt`.
+        config: the experiment. A run that was interrupted goes on from the newest checkpoint in `output`.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -45,64 +55,131 @@ class Trainer:
         start = find_model(config.start)
         if not start.is_dir():
             raise CheckpointError(f"start {start}: is a file; give a folder that save_pretrained wrote")
+        self.accelerator = make_accelerator(config.precision, config.trackers, str(config.output))
+        if config.batch_size % (self.accelerator.num_processes * config.accumulate):
+            raise DataError(
+                f"batch_size {config.batch_size} must be a multiple of processes x accumulate "
+                f"({self.accelerator.num_processes} x {config.accumulate})"
+            )
         self.processor: GlipProcessor = GlipProcessor.from_pretrained(start)
-        self.model = GlipModel.from_pretrained(start)
-        parts = [name for name, _ in self.model.named_modules() if name]
-        for name in config.frozen:
-            if name not in parts:
-                raise ConfigError(f"frozen: the model has no part {name!r}; name one of {_top_level(parts)}, or in it")
-            self.model.get_submodule(name).requires_grad_(requires_grad=False)
-        self.criterion = GlipCriterion(weights=config.losses)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config.optimizer))
+        torch.manual_seed(config.seed)  # of what a tuning adds
+        self.tuned = prepare_tuning(GlipModel.from_pretrained(start), config.tuning)
+        self.model = self.tuned.model
+        self.model.gradient_checkpointing = config.gradient_checkpointing
+        self.model.to(self.accelerator.device)
+        self.called = distribute(self.model, self.accelerator, sharded=config.sharded)
+        self.criterion = GlipCriterion(weights=config.losses, reduce_mean=self._mean_of_processes)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.model.named_parameters(), config.optimizer))
+        self.schedule = Schedule(config.schedule, config.steps)
         self.average = ParameterAverage(self.model, config.ema_decay)
+        self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=config.precision == "fp16")
         self.step = 0
+        self.best: float | None = None
+        self.worse_in_a_row = 0
         self._resume()
 
     def train(self) -> None:
         """Run until the last step, writing checkpoints and a JSONL log on the way."""
         self.config.output.mkdir(parents=True, exist_ok=True)
+        if self.config.trackers:
+            self.accelerator.init_trackers("glip")
         batches = self._batches()
         started, seen = time.monotonic(), self.step
-        while self.step < self.config.steps:
-            losses = self._train_step(next(batches))
+        while self.step < self.config.steps and not self._is_tired():
+            losses = self._train_step([next(batches) for _ in range(self.config.accumulate)])
             self.step += 1
             self.average.update(self.model, self.step)
             if self.step % self.config.log_every == 0:
-                seconds = (time.monotonic() - started) / (self.step - seen)
-                self._log(losses, seconds)
+                self._log(losses, (time.monotonic() - started) / (self.step - seen))
+            validation = self.config.validation
+            if validation is not None and (self.step % validation.every == 0 or self.step == self.config.steps):
+                self._validate()
             if self.step % self.config.save_every == 0 or self.step == self.config.steps:
                 self._save()
         self.export(self.config.output / "model")
+        if self.config.trackers:
+            self.accelerator.end_training()
 
     def export(self, folder: Path) -> None:
         """Write the averaged weights, config, tokenizer and processor as `GlipModel.from_pretrained` reads them."""
         with self.average.swapped_in(self.model):
-            self.model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+            state = whole(self.model.state_dict())
+            if self.accelerator.is_main_process:
+                plain = merged(self.model)
+                plain.save_pretrained(folder, state_dict=state if plain is self.model else None)
+                self.processor.save_pretrained(folder)
+        self.accelerator.wait_for_everyone()
 
-    def _train_step(self, batch: Batch) -> Losses:
-        torch.manual_seed(self.config.seed * SEED_STRIDE + self.step)  # a step's dropout is the same in a resumed run
-        self.model.train()
-        for name in self.config.frozen:
-            self.model.get_submodule(name).eval()
+    def _train_step(self, parts: list[Batch]) -> Losses:
+        """One update from this process's share of a batch."""
+        torch.manual_seed(  # a step's dropout is the same in a resumed run
+            self.config.seed * SEED_STRIDE + self.step + RANK_STRIDE * self.accelerator.process_index
+        )
+        self.tuned.train()
+        share = self.schedule.share(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * rate_share(
-                self.step, self.config.steps, self.config.optimizer.warmup_steps
+            group["lr"] = group["base_lr"] * share
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: Losses = {}
+        for index, part in enumerate(parts):
+            with self._without_sync(is_last=index == len(parts) - 1):
+                losses = self._losses(part)
+                self.scaler.scale(torch.stack(list(losses.values())).sum() / len(parts)).backward()
+            sums = {name: sums.get(name, 0) + loss.detach() / len(parts) for name, loss in losses.items()}
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+        if not self.scaler.is_enabled() and not whole(norm).isfinite():
+            self._refuse(parts, f"the gradient's norm is {whole(norm).item()}")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return {name: self._mean_of_processes(loss) for name, loss in sums.items()}
+
+    def _losses(self, batch: Batch) -> Losses:
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            output = self.called(
+                batch.pixel_values.to(device),
+                batch.input_ids.to(device),
+                batch.attention_mask.to(device),
+                batch.image_sizes.to(device),
             )
-        output = self.model(batch.pixel_values, batch.input_ids, batch.attention_mask, batch.image_sizes)
-        losses: Losses = self.criterion(output, batch.targets)
+        losses: Losses = self.criterion(output, [target.to(device) for target in batch.targets])
         total = torch.stack(list(losses.values())).sum()
         if not total.isfinite():
-            raise GlipError(f"step {self.step}: the loss is {total.item()}; lower the learning rate")
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
-        self.optimizer.step()
-        return {name: loss.detach() for name, loss in losses.items()}
+            self._refuse([batch], f"the loss is {total.item()}")
+        return losses
+
+    def _refuse(self, parts: list[Batch], why: str) -> None:
+        """Stop before the weights are harmed; the pictures that did it are kept for a look.
+
+        Raises:
+            GlipError: always.
+        """
+        self.config.output.mkdir(parents=True, exist_ok=True)
+        path = self.config.output / f"bad-batch-{self.step}-{self.accelerator.process_index}.pt"
+        pictures = [name for part in parts for name in part.names]
+        tensors = {"pixel_values": parts[0].pixel_values, "input_ids": parts[0].input_ids}
+        write_checkpoint(path, {"step": self.step, "pictures": pictures, **tensors})
+        raise GlipError(
+            f"step {self.step}: {why}; lower the learning rate, or look at the pictures {', '.join(pictures)} "
+            f"(the batch is in {path})"
+        )
+
+    def _without_sync(self, *, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        """DDP exchanges gradients in the last part only."""
+        no_sync = getattr(self.called, "no_sync", None)
+        return contextlib.nullcontext() if is_last or no_sync is None else no_sync()
+
+    def _mean_of_processes(self, number: Tensor) -> Tensor:
+        if self.accelerator.num_processes == 1:
+            return number
+        reduced: Tensor = self.accelerator.reduce(number.detach().clone(), reduction="mean")
+        return reduced
 
     def _batches(self) -> Iterator[Batch]:
-        examples, weights = read_sources(self.config.sources)
-        image_processor = self.processor.image_processor
+        """This process's share of every batch, in `accumulate` parts."""
+        examples, weights = read_sources(self.config.sources, self.config.few_shot)
+        parts = self.config.accumulate * self.accelerator.num_processes
         sampler = BatchSampler(
             weights,
             [example.size[0] > example.size[1] for example in examples],
@@ -110,7 +187,9 @@ class Trainer:
             short_sides=self.config.augmentation.short_sides,
             seed=self.config.seed,
             start=self.step,
+            share=(range(self.accelerator.process_index, parts, self.accelerator.num_processes), parts),
         )
+        image_processor = self.processor.image_processor
         dataset = GroundingDataset(
             examples,
             image_processor=image_processor,
@@ -127,73 +206,103 @@ class Trainer:
 
     def _log(self, losses: Losses, seconds: float) -> None:
         line: dict[str, Any] = {"step": self.step, "seconds_per_step": round(seconds, 3)}
+        line["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         line |= {name: round(loss.item(), 4) for name, loss in losses.items()}
+        self._note(line)
+
+    def _note(self, line: dict[str, Any]) -> None:
+        if not self.accelerator.is_main_process:
+            return
         with (self.config.output / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
+        if self.config.trackers:
+            self.accelerator.log({name: value for name, value in line.items() if name != "step"}, step=self.step)
         logger.info("%s", line)
+
+    def _validate(self) -> None:
+        """Measure the averaged weights; keep them if they are the best so far."""
+        assert self.config.validation is not None
+        with self.average.swapped_in(self.model):
+            numbers = measure(Predictor(self.model, self.processor), self.config.validation, self.accelerator)
+        result = numbers[self.config.validation.metric]
+        self.schedule.saw(result)
+        self._note({"step": self.step, **{f"dev_{name}": round(value, 4) for name, value in numbers.items()}})
+        if self.best is not None and result <= self.best:
+            self.worse_in_a_row += 1
+            return
+        self.best, self.worse_in_a_row = result, 0
+        beside = self.config.output / "best.partial"
+        self.export(beside)
+        if self.accelerator.is_main_process:
+            shutil.rmtree(self.config.output / "best", ignore_errors=True)
+            beside.replace(self.config.output / "best")
+
+    def _is_tired(self) -> bool:
+        """Whether validations have brought nothing better for too long."""
+        patience = self.config.validation.patience if self.config.validation else None
+        return patience is not None and self.worse_in_a_row >= patience
 
     def _save(self) -> None:
         trained = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
-        write_checkpoint(
-            self.config.output / "checkpoint.pt",
+        content = whole(
             {
                 "step": self.step,
                 "model": trained,
                 "average": self.average.averages,
                 "buffers": dict(self.model.named_buffers()),
                 "optimizer": self.optimizer.state_dict(),
-            },
+                "scaler": self.scaler.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "validation": {"best": self.best, "worse_in_a_row": self.worse_in_a_row},
+            }
         )
+        if self.accelerator.is_main_process:
+            save_checkpoint(self.config.output, content, keep=self.config.keep_last)
+        self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        content = read_checkpoint(self.config.output / "checkpoint.pt")
-        if content is None:
+        found = newest_checkpoint(self.config.output)
+        if found is None:
             return
-        path = self.config.output / "checkpoint.pt"
-        missing = {"model", "average", "optimizer"} - content.keys()
+        path, content = found
+        missing = {*PARTS} - content.keys()
         if missing:
             raise CheckpointError(f"{path}: lacks {sorted(missing)}; choose another output folder")
-        trained = {name: p.shape for name, p in self.model.named_parameters() if p.requires_grad}
-        if {name: tensor.shape for name, tensor in content["model"].items()} != trained:
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        if {name: tensor.shape for name, tensor in content["model"].items()} != {
+            n: p.shape for n, p in trained.items()
+        }:
             raise CheckpointError(f"{path}: is of another network or other frozen parts; choose another output folder")
         self.step = content["step"]
-        self.model.load_state_dict(content["model"] | content.get("buffers", {}), strict=False)
-        self.average.averages = content["average"]
-        self.optimizer.load_state_dict(content["optimizer"])
+        for name, parameter in trained.items():
+            fill(parameter.data, content["model"][name])
+            fill(self.average.averages[name], content["average"][name])
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(content["buffers"][name])
+        self._resume_optimizer(content["optimizer"])
+        self.scaler.load_state_dict(content.get("scaler", {}))
+        self.schedule.load_state_dict(content["schedule"])
+        self.best = content["validation"]["best"]
+        self.worse_in_a_row = content["validation"]["worse_in_a_row"]
         logger.info("going on from step %d", self.step)
 
-
-def _top_level(parts: list[str]) -> list[str]:
-    return [part for part in parts if "." not in part]
-
-
-def parameter_groups(model: GlipModel, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """AdamW's groups: the backbone at its share of the rate, and no decay on biases and norms."""
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            key = (name.startswith("backbone."), parameter.ndim > 1)
-            groups.setdefault(key, []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "base_lr": config.learning_rate * (config.backbone_factor if is_backbone else 1),
-            "lr": config.learning_rate,
-            "weight_decay": config.weight_decay if decays else 0.0,
-        }
-        for (is_backbone, decays), parameters in groups.items()
-    ]
+    def _resume_optimizer(self, state: dict[str, Any]) -> None:
+        """Moments of a checkpoint; rates and decays stay those of the config."""
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        for index, moments in state["state"].items():
+            parameter = parameters[index]
+            own: dict[str, Any] = {}
+            for name, value in moments.items():
+                own[name] = value
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    own[name] = torch.zeros_like(parameter)
+                    fill(own[name], value)
+            self.optimizer.state[parameter] = own
 
 
-def rate_share(step: int, steps: int, warmup_steps: int) -> float:
-    """Share of the full learning rate at a step: linear from zero, then a cosine to `FINAL_RATE_SHARE`."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    done = (step - warmup_steps) / max(steps - warmup_steps, 1)
-    return FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * (1 + math.cos(math.pi * done)) / 2
-
-
-def read_sources(sources: tuple[SourceConfig, ...]) -> tuple[list[Example], list[float]]:
+def read_sources(
+    sources: tuple[SourceConfig, ...], few_shot: FewShotConfig | None = None
+) -> tuple[list[Example], list[float]]:
     """All examples of a mixture, and how often each is drawn.
 
     Raises:
@@ -206,6 +315,8 @@ def read_sources(sources: tuple[SourceConfig, ...]) -> tuple[list[Example], list
         found = read(source.annotations, images=source.images)
         if not found:
             raise DataError(f"{source.annotations}: no images in it; leave this source out")
+        if few_shot is not None and few_shot.shots:
+            found = select_shots(found, few_shot.shots, seed=few_shot.seed)
         examples += found
         weights += [source.weight / len(found)] * len(found)
     return examples, weights

@@ -103,6 +103,9 @@ class GlipModel(PreTrainedModel):
         self.text_encoder = TextEncoder(config.text)
         self.blocks = nn.ModuleList(GlipBlock(config, self.text_encoder) for _ in range(config.num_blocks))
         self.head = AlignmentHead(config.channels, self.text_encoder.dim, num_levels=len(config.strides))
+        self.text_prompt = (
+            nn.Parameter(torch.zeros(config.prompt_length, self.text_encoder.dim)) if config.prompt_length else None
+        )
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -170,6 +173,8 @@ class GlipModel(PreTrainedModel):
         words = self.text_encoder(input_ids, word_mask)
         if not self.config.fusion:
             words = words * word_mask.unsqueeze(-1)  # GLIP-T (A) was trained with the pads' features zeroed
+        if self.text_prompt is not None:
+            words = words + self.text_prompt[: words.shape[1]]
         for block in self.blocks:
             levels, words = self._run_block(block, levels, words, word_mask, level_masks)
         alignment, deltas, centerness = self.head(

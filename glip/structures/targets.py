@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from glip.errors import ShapeError
@@ -41,7 +42,7 @@ class Targets:
         """The number of boxes."""
         return len(self.boxes)
 
-    def to(self, device: str) -> "Targets":
+    def to(self, device: torch.device | str) -> "Targets":
         """The same truth on another device."""
         return replace(
             self,

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,7 @@ def sample_of(size: tuple[int, int], caption: str, *spans: tuple[int, int]) -> S
     """A picture of ones with one box for each span."""
     phrases = tuple(Phrase(caption[start:end], ((start, end),), label) for label, (start, end) in enumerate(spans))
     boxes = torch.tensor([[1.0, 2.0, 9.0, 8.0]]).expand(len(spans), 4)
-    return Sample(torch.ones(3, *size), boxes, torch.arange(len(spans)), Prompt(caption, phrases))
+    return Sample(torch.ones(3, *size), boxes, torch.arange(len(spans)), Prompt(caption, phrases), "made.png")
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_a_batch_by_hand(collate: Collate) -> None:
 
 def test_each_box_gets_the_tokens_of_its_own_phrase(collate: Collate) -> None:
     sample = sample_of((32, 32), "cat. dog", (0, 3), (5, 8), (0, 3))
-    batch = collate([Sample(sample.pixel_values, sample.boxes, torch.tensor([1, 0, 1]), sample.prompt)])
+    batch = collate([Sample(sample.pixel_values, sample.boxes, torch.tensor([1, 0, 1]), sample.prompt, "made.png")])
     (targets,) = batch.targets
     assert targets.token_map.long().tolist() == [[0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]  # CLS cat . dog SEP
     assert targets.labels.tolist() == [1, 0, 1]
@@ -234,3 +235,21 @@ def test_all_together_in_a_data_loader(tmp_path: Path, collate: Collate) -> None
         counts = np.array([1, 0, 2])[[index for index, _, _ in draws]]
         assert [len(targets) for targets in batch.targets] == counts.tolist()
         assert batch.image_sizes.min(dim=1).values.tolist() == [side for _, side, _ in draws]
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_a_batch_are_together_the_batch(parts: int) -> None:
+    """As processes and accumulated gradients share it."""
+
+    def batches(share: tuple[range, int]) -> list[list[tuple[int, int, int]]]:
+        sampler = BatchSampler([1.0] * 9, [True] * 9, batch_size=6, short_sides=[64], seed=3, share=share)
+        return [batch for batch, _ in zip(sampler, range(8), strict=False)]
+
+    whole = batches((range(1), 1))[:2]
+    accumulated = batches((range(0, parts, 1), parts))[: 2 * parts]
+    for index in range(2):
+        pieces = accumulated[index * parts : (index + 1) * parts]
+        assert sorted(chain(*pieces)) == sorted(whole[index])
+    shared = [batches((range(rank, parts, parts), parts))[:2] for rank in range(parts)]
+    for index in range(2):
+        assert sorted(chain(*(share[index] for share in shared))) == sorted(whole[index])

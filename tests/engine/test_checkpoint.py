@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from glip.engine.checkpoint import read_checkpoint, write_checkpoint
-from glip.errors import CheckpointError
+from glip.engine.checkpoint import checkpoints_in, newest_checkpoint, read_checkpoint, save_checkpoint, write_checkpoint
+from glip.errors import CheckpointError, FileError
 
 CONTENT = {"step": 3, "model": {"weight": torch.tensor([1.0, 2.0])}}
 
@@ -17,7 +17,6 @@ CONTENT = {"step": 3, "model": {"weight": torch.tensor([1.0, 2.0])}}
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "checkpoint.pt", CONTENT)
     content = read_checkpoint(tmp_path / "checkpoint.pt")
-    assert content is not None
     assert content["step"] == 3
     torch.testing.assert_close(content["model"]["weight"], torch.tensor([1.0, 2.0]))
 
@@ -26,11 +25,40 @@ def test_nothing_is_left_beside_it(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "checkpoint.pt", CONTENT)
     write_checkpoint(tmp_path / "checkpoint.pt", {**CONTENT, "step": 4})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    assert (read_checkpoint(tmp_path / "checkpoint.pt") or {})["step"] == 4
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 4
 
 
 def test_before_the_first_there_is_none(tmp_path: Path) -> None:
-    assert read_checkpoint(tmp_path / "checkpoint.pt") is None
+    assert newest_checkpoint(tmp_path) is None
+    assert newest_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_the_newest_are_kept_and_the_last_is_read(tmp_path: Path) -> None:
+    for step in (9, 10, 200, 1000):
+        save_checkpoint(tmp_path, {**CONTENT, "step": step}, keep=2)
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["checkpoint-00000200.pt", "checkpoint-00001000.pt"]
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest[1]["step"] == 1000
+
+
+def test_what_a_killed_run_left_half_written_is_cleaned_up(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, CONTENT, keep=1)
+    (tmp_path / "checkpoint-00000004.partial").write_bytes(b"half")
+    save_checkpoint(tmp_path, {**CONTENT, "step": 5}, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000005.pt"]
+
+
+def test_a_full_disk_is_said_and_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, CONTENT, keep=1)
+
+    def fail(_content: object, _file: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(FileError, match=r"cannot be written .*No space left.*make room"):
+        save_checkpoint(tmp_path, {**CONTENT, "step": 4}, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000003.pt"]
 
 
 @pytest.mark.parametrize("written", [0, 100], ids=["before the first byte", "in the middle"])
@@ -46,10 +74,10 @@ def test_a_crash_while_writing_leaves_the_old_one(
         raise OSError("the disk is full")
 
     monkeypatch.setattr(torch, "save", crash)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(FileError, match="full"):
         write_checkpoint(tmp_path / "checkpoint.pt", {"step": 4})
     monkeypatch.undo()
-    assert (read_checkpoint(tmp_path / "checkpoint.pt") or {})["step"] == 3
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 3
 
 
 def test_a_crash_before_the_first_is_whole_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,9 +86,9 @@ def test_a_crash_before_the_first_is_whole_leaves_none(tmp_path: Path, monkeypat
         raise OSError("the disk is full")
 
     monkeypatch.setattr(torch, "save", crash)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(FileError, match="full"):
         write_checkpoint(tmp_path / "checkpoint.pt", {"step": 4})
-    assert read_checkpoint(tmp_path / "checkpoint.pt") is None
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

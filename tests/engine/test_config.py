@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from glip.engine.config import OptimizerConfig, SourceConfig, TrainConfig, read_config
+from glip.engine.config import SourceConfig, TrainConfig, read_config
+from glip.engine.evaluation_config import read_evaluation_config
+from glip.engine.optimizer import OptimizerConfig
 from glip.errors import ConfigError
 
 LEAST = "start: glip-nano\noutput: runs/a\nsteps: 10\nsources:\n  - {annotations: a.json, kind: detection}\n"
@@ -35,7 +37,7 @@ def test_the_least_that_an_experiment_says(path: Path) -> None:
         pytest.param("augmentation.short_sides=[64, 96]", "augmentation", "short_sides", (64, 96), id="a list"),
         pytest.param("captions.max_names=5", "captions", "max_names", 5, id="a group of its own"),
         pytest.param("losses.giou=1.5", "losses", "giou", 1.5, id="a loss"),
-        pytest.param("frozen=[]", "", "frozen", (), id="an empty list"),
+        pytest.param("tuning.frozen=[]", "tuning", "frozen", (), id="an empty list"),
         pytest.param("output=runs/b=c", "", "output", Path("runs/b=c"), id="a value with an equals sign"),
     ],
 )
@@ -49,9 +51,9 @@ def test_the_later_of_two_overrides_wins(path: Path) -> None:
 
 
 def test_an_override_leaves_the_rest_of_its_group(path: Path) -> None:
-    path.write_text(LEAST + "optimizer: {weight_decay: 0.5, warmup_steps: 7}\n")
-    optimizer = read_config(path, ("optimizer.warmup_steps=8",)).optimizer
-    assert (optimizer.weight_decay, optimizer.warmup_steps) == (0.5, 8)
+    path.write_text(LEAST + "optimizer: {weight_decay: 0.5, clip_norm: 7}\n")
+    optimizer = read_config(path, ("optimizer.clip_norm=8",)).optimizer
+    assert (optimizer.weight_decay, optimizer.clip_norm) == (0.5, 8)
 
 
 def test_overrides_do_not_touch_the_file(path: Path) -> None:
@@ -94,7 +96,11 @@ def test_an_experiment_does_not_change(path: Path) -> None:
 
 @pytest.mark.parametrize("shipped", CONFIGS, ids=lambda shipped: shipped.name)
 def test_a_shipped_experiment_is_right_and_says_how_it_is_run(shipped: Path) -> None:
-    assert isinstance(read_config(shipped), TrainConfig)
+    if shipped.name.startswith("evaluate"):
+        assert read_evaluation_config(shipped).build()
+    else:
+        assert isinstance(read_config(shipped), TrainConfig)
     command, hardware = shipped.read_text().splitlines()[:2]
-    assert command == f"# python tools/train.py configs/{shipped.name}"
+    program = "evaluate" if shipped.name.startswith("evaluate") else "train"
+    assert command == f"# python tools/{program}.py configs/{shipped.name}"
     assert hardware.startswith("# ")

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from glip.engine.config import OptimizerConfig, SourceConfig, TrainConfig
-from glip.engine.trainer import Trainer, parameter_groups, rate_share, read_sources
-from glip.errors import CheckpointError, DataError, GlipError
+from glip.engine.config import SourceConfig, TrainConfig
+from glip.engine.trainer import Trainer, read_sources
+from glip.errors import CheckpointError, ConfigError, DataError, GlipError
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor
 from glip.processing import GlipImageProcessor, GlipProcessor
@@ -76,7 +76,8 @@ def config_of(start: Path, data: Path, output: Path, **changes: Any) -> TrainCon
         "save_every": 2,
         "log_every": 1,
         "augmentation": {"short_sides": [64], "max_side": 96},
-        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 2, "backbone_factor": 1.0},
+        "optimizer": {"learning_rate": 1e-3, "backbone_factor": 1.0},
+        "schedule": {"warmup_steps": 2},
     }
     return TrainConfig(**{**settings, **changes})
 
@@ -85,10 +86,10 @@ def train_interrupted(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, *, a
     """Train until somebody presses Ctrl-C after so many steps."""
     train_step = Trainer._train_step
 
-    def step_or_stop(self: Trainer, batch: Any) -> Any:
+    def step_or_stop(self: Trainer, parts: Any) -> Any:
         if self.step == after:
             raise KeyboardInterrupt
-        return train_step(self, batch)
+        return train_step(self, parts)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_train_step", step_or_stop)
@@ -110,7 +111,7 @@ def trained(start: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_a_run_leaves_checkpoint_log_and_model(trained: Trainer) -> None:
     output = trained.config.output
     assert trained.step == 4
-    assert {path.name for path in output.iterdir()} == {"checkpoint.pt", "log.jsonl", "model"}
+    assert {path.name for path in output.iterdir()} == {"checkpoint-00000004.pt", "log.jsonl", "model"}
 
 
 def test_the_log_has_every_loss_of_every_step(trained: Trainer) -> None:
@@ -233,7 +234,7 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def test_a_checkpoint_that_lacks_parts_is_refused(
     start: Path, data: Path, tmp_path: Path, content: dict[str, Any]
 ) -> None:
-    torch.save(content, tmp_path / "checkpoint.pt")
+    torch.save(content, tmp_path / "checkpoint-00000002.pt")
     with pytest.raises(CheckpointError, match="choose another output folder"):
         Trainer(config_of(start, data, tmp_path))
 
@@ -245,49 +246,99 @@ def test_gradients_are_clipped_by_their_global_norm(start: Path, data: Path, tmp
     torch.testing.assert_close(torch.stack(norms).norm(), torch.tensor(1e-3), rtol=1e-2, atol=0)
 
 
+# --- memory and time ---------------------------------------------------------------------------------------------
+
+
+def test_a_batch_in_two_parts_gives_the_step_of_the_mean_of_their_losses(
+    start: Path, data: Path, tmp_path: Path
+) -> None:
+    """Each part is normalised by its own boxes, as published."""
+    halves, by_hand = (
+        Trainer(config_of(start, data, tmp_path / name, steps=1, batch_size=4, accumulate=2)) for name in "ab"
+    )
+    batches = by_hand._batches()
+    parts = [next(batches), next(batches)]
+    assert [len(part.names) for part in parts] == [2, 2]
+    halves.train()
+    by_hand.tuned.train()
+    mean = sum(loss for part in parts for loss in by_hand._losses(part).values()) / 2
+    assert isinstance(mean, Tensor)
+    mean.backward()
+    torch.nn.utils.clip_grad_norm_(by_hand.model.parameters(), 1.0)
+    for group in by_hand.optimizer.param_groups:
+        group["lr"] = 0.5e-3  # the first of two warm-up steps
+    by_hand.optimizer.step()
+    for name, weight in weights_of(by_hand).items():
+        torch.testing.assert_close(weights_of(halves)[name], weight, rtol=0, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(3, 2), (4, 3)])
+def test_a_batch_that_cannot_be_shared_out_is_refused(
+    start: Path, data: Path, tmp_path: Path, batch_size: int, accumulate: int
+) -> None:
+    with pytest.raises(DataError, match=rf"batch_size {batch_size} must be a multiple of"):
+        Trainer(config_of(start, data, tmp_path, batch_size=batch_size, accumulate=accumulate))
+
+
+def test_recomputed_blocks_give_the_same_weights(trained: Trainer, start: Path, data: Path, tmp_path: Path) -> None:
+    frugal = Trainer(config_of(start, data, tmp_path / "run", gradient_checkpointing=True))
+    frugal.train()
+    for name, weight in weights_of(trained).items():
+        torch.testing.assert_close(weights_of(frugal)[name], weight, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_the_pictures_of_a_bad_step_are_named_and_kept(start: Path, data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config_of(start, data, tmp_path / "run", losses={"giou": math.inf}))
+    before = weights_of(trainer)
+    with pytest.raises(GlipError, match=r"step 0: the loss is (inf|nan); .*\.png.*bad-batch-0-0\.pt"):
+        trainer.train()
+    assert_equal(weights_of(trainer), before)
+    kept = torch.load(tmp_path / "run" / "bad-batch-0-0.pt", weights_only=True)
+    assert len(kept["pictures"]) == len(kept["pixel_values"]) == 2
+
+
+def test_no_shards_for_one_process(start: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is one; start with torchrun"):
+        Trainer(config_of(start, data, tmp_path, sharded=True))
+
+
+# --- validation --------------------------------------------------------------------------------------------------
+
+
+def test_the_best_weights_so_far_are_kept_and_results_are_logged(start: Path, data: Path, tmp_path: Path) -> None:
+    validation = {"annotations": data / "train.json", "every": 2, "metric": "AP50"}
+    trainer = Trainer(config_of(start, data, tmp_path / "run", validation=validation))
+    trainer.train()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    results = {line["step"]: line["dev_AP50"] for line in lines if "dev_AP50" in line}
+    assert list(results) == [2, 4]
+    assert trainer.best == pytest.approx(max(results.values()), abs=1e-4)
+    assert Predictor.from_pretrained(tmp_path / "run" / "best")
+    assert not (tmp_path / "run" / "best.partial").exists()
+
+
+def test_a_run_stops_when_nothing_gets_better(start: Path, data: Path, tmp_path: Path) -> None:
+    """Random heads find nothing: the first validation is the best, the next two are no better."""
+    validation = {"annotations": data / "train.json", "every": 1, "patience": 2}
+    trainer = Trainer(config_of(start, data, tmp_path / "run", steps=9, validation=validation))
+    trainer.train()
+    assert trainer.step == 3
+    assert (tmp_path / "run" / "model").is_dir()
+
+
+def test_validating_does_not_change_the_run(trained: Trainer, start: Path, data: Path, tmp_path: Path) -> None:
+    validation = {"annotations": data / "train.json", "every": 1}
+    other = Trainer(config_of(start, data, tmp_path / "run", validation=validation))
+    other.train()
+    assert_equal(weights_of(other), weights_of(trained))
+
+
 # --- its parts ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("step", "share"),
-    [
-        pytest.param(0, 0.25, id="the first step of four warm-up steps"),
-        pytest.param(2, 0.75, id="the third"),
-        pytest.param(3, 1.0, id="the last of them"),
-        pytest.param(4, 1.0, id="the cosine begins at the top"),
-        pytest.param(6, 0.868198, id="a quarter down: 0.1 + 0.9 (1 + cos 45) / 2"),
-        pytest.param(8, 0.55, id="half way"),
-        pytest.param(11, 0.134254, id="the last step: 0.1 + 0.9 (1 + cos 157.5) / 2"),
-        pytest.param(12, 0.1, id="the end is a tenth"),
-    ],
-)
-def test_the_learning_rates_share_of_twelve_steps_at(step: int, share: float) -> None:
-    assert rate_share(step, steps=12, warmup_steps=4) == pytest.approx(share, abs=1e-6)
-
-
-def test_a_run_may_be_all_warm_up() -> None:
-    assert [rate_share(step, steps=4, warmup_steps=4) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
-
-
-def test_parameter_groups_by_hand(start: Path) -> None:
-    model = GlipModel.from_pretrained(start)
-    model.text_encoder.requires_grad_(requires_grad=False)
-    groups = parameter_groups(model, OptimizerConfig(learning_rate=1e-2, backbone_factor=0.1, weight_decay=0.5))
-    settings = {
-        id(parameter): (group["base_lr"], group["weight_decay"]) for group in groups for parameter in group["params"]
-    }
-    assert sum(len(group["params"]) for group in groups) == len(settings)
-    for name, parameter in model.named_parameters():
-        if name.startswith("text_encoder."):
-            assert id(parameter) not in settings
-        else:
-            rate = pytest.approx(1e-3 if name.startswith("backbone.") else 1e-2)
-            assert settings[id(parameter)] == (rate, 0.5 if parameter.ndim > 1 else 0.0)
-
-
 def test_the_rate_of_each_group_is_its_share(trained: Trainer) -> None:
-    last = rate_share(3, steps=4, warmup_steps=2)
-    assert [group["lr"] for group in trained.optimizer.param_groups] == [pytest.approx(1e-3 * last)] * 4
+    last = trained.schedule.share(3)
+    assert [group["lr"] for group in trained.optimizer.param_groups] == [pytest.approx(1e-3 * last)] * 2
 
 
 def test_sources_are_drawn_by_their_weights_whatever_their_length(data: Path, tmp_path: Path) -> None:
