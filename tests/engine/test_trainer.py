@@ -259,17 +259,21 @@ def test_a_batch_in_two_parts_gives_the_step_of_the_mean_of_their_losses(
     batches = by_hand._batches()
     parts = [next(batches), next(batches)]
     assert [len(part.names) for part in parts] == [2, 2]
-    halves.train()
+    halves._train_step(parts)
     by_hand.tuned.train()
+    torch.manual_seed(by_hand.config.seed)  # the text layers' dropout, as the trainer draws it in step 0
     mean = sum(loss for part in parts for loss in by_hand._losses(part).values()) / 2
     assert isinstance(mean, Tensor)
     mean.backward()
     torch.nn.utils.clip_grad_norm_(by_hand.model.parameters(), 1.0)
-    for group in by_hand.optimizer.param_groups:
-        group["lr"] = 0.5e-3  # the first of two warm-up steps
-    by_hand.optimizer.step()
-    for name, weight in weights_of(by_hand).items():
-        torch.testing.assert_close(weights_of(halves)[name], weight, rtol=0, atol=1e-6, msg=name)
+    expected = gradients_of(by_hand)
+    assert len(expected) > 50
+    for name, gradient in gradients_of(halves).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7, msg=name)
+
+
+def gradients_of(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(3, 2), (4, 3)])

@@ -70,7 +70,7 @@ def test_prompt_tuning_adds_zeros_and_trains_nothing_else() -> None:
     assert tuned.model.text_prompt.shape == (1000, TINY_TEXT["hidden_size"])
     torch.testing.assert_close(outputs(tuned.model), before, rtol=0, atol=0)
     with torch.no_grad():
-        tuned.model.text_prompt[1].fill_(1.0)
+        tuned.model.text_prompt[1].normal_()
     assert not torch.allclose(outputs(tuned.model), before)
     tuned.train()
     assert not tuned.model.training
