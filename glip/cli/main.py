@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from glip.cli import diagnose, evaluate
+from glip.cli import data, diagnose, evaluate, train
 from glip.cli.options import (
     CalibratorFile,
     Device,
@@ -32,6 +32,8 @@ app = typer.Typer(
 evaluate.app.command()(diagnose.calibration)
 evaluate.app.command()(diagnose.report)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(data.app, name="data")
+app.command()(train.train)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from glip.annotations import (
     xywh_of,
 )
 from glip.data.examples import Example, GroundedObject
+from glip.data.odvg import read_odvg
 from glip.errors import DataError
 
 BACKGROUND_ID = 0
@@ -94,6 +95,20 @@ def read_grounding_json(path: str | Path, *, images: str | Path | None = None) -
                 objects.append(GroundedObject(box, name, spans))
         examples.append(Example(**_image_fields(path, record, images), objects=tuple(objects), caption=caption))
     return examples
+
+
+def read_any(path: str | Path, *, images: str | Path | None = None) -> list[Example]:
+    """Examples of any format, told by the file: `.jsonl` is ODVG, JSON with captions grounding, else detection.
+
+    Raises:
+        FileError: the file does not exist.
+        DataError: the file is of none of them.
+    """
+    if Path(path).suffix == ".jsonl":
+        return read_odvg(path, images=images)
+    records = read_object(path).get("images")
+    has_captions = isinstance(records, list) and any(isinstance(r, dict) and "caption" in r for r in records)
+    return (read_grounding_json if has_captions else read_detection_json)(path, images=images)
 
 
 def _is_known(category: Any, names: dict[Any, str]) -> bool:

@@ -23,7 +23,7 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     """One annotation file.
 
     Attributes:
-        annotations: COCO detection JSON, or MDETR grounding JSON.
+        annotations: COCO detection JSON, MDETR grounding JSON, or ODVG (one record a line).
         images: folder that the file's names are relative to; None for the annotation file's own.
         kind: which of the two.
         weight: share of this source in the mixture, relative to the others.
@@ -31,7 +31,7 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
 
     annotations: Path
     images: Path | None = None
-    kind: Literal["detection", "grounding"]
+    kind: Literal["detection", "grounding", "odvg"]
     weight: PositiveFloat = 1.0
 
 
@@ -127,14 +127,27 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
         FileError: there is no such file.
         ConfigError: a name is unknown or a value impossible; the message names it.
     """
-    content = read_mapping(Path(path))
+    return build_config(str(path), read_mapping(Path(path)), overrides)
+
+
+def build_config(source: str, content: dict[str, Any], overrides: tuple[str, ...] = ()) -> TrainConfig:
+    """An experiment from its settings.
+
+    Args:
+        source: where they come from, for errors.
+        content: names and values.
+        overrides: as `read_config` takes them.
+
+    Raises:
+        ConfigError: a name is unknown or a value impossible; the message names it.
+    """
     apply_overrides(content, overrides)
     try:
         return TrainConfig(**content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {place}: {first['msg']}, got {first['input']!r}{_known(first)}") from error
+        raise ConfigError(f"{source}: {place}: {first['msg']}, got {first['input']!r}{_known(first)}") from error
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

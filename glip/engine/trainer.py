@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from glip.data.dataset import Batch, BatchSampler, Collate, GroundingDataset
 from glip.data.examples import Example
 from glip.data.few_shot import select_shots
+from glip.data.odvg import read_odvg
 from glip.data.readers import read_detection_json, read_grounding_json
 from glip.detection.losses import GlipCriterion
 from glip.engine.checkpoint import newest_checkpoint, save_checkpoint, write_checkpoint
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 SEED_STRIDE = 1_000_003  # runs of neighbouring seeds share no step
 RANK_STRIDE = 7_919  # processes of one step share no dropout
 PARTS = ("model", "average", "optimizer", "schedule")
+READERS = {"detection": read_detection_json, "grounding": read_grounding_json, "odvg": read_odvg}
 Losses = dict[str, Tensor]
 
 
@@ -311,8 +313,7 @@ def read_sources(
     examples: list[Example] = []
     weights: list[float] = []
     for source in sources:
-        read = read_detection_json if source.kind == "detection" else read_grounding_json
-        found = read(source.annotations, images=source.images)
+        found = READERS[source.kind](source.annotations, images=source.images)
         if not found:
             raise DataError(f"{source.annotations}: no images in it; leave this source out")
         if few_shot is not None and few_shot.shots:

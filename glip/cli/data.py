@@ -1,0 +1,81 @@
+"""`glip data`: look at a data set before a long run."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glip.cli.options import Images, Overwrite
+from glip.errors import DataError, FileError, GlipError
+
+if TYPE_CHECKING:
+    from glip.data.examples import Example
+
+MAX_NAMED = 10  # problems that are printed in full
+app = typer.Typer(help="Look at a data set before a long run.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def commands() -> None:
+    """Keep `check` a command of its own while it is the only one."""
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="COCO detection JSON, MDETR grounding JSON, or ODVG (.jsonl).")],
+    images: Images = None,
+    sheet: Annotated[Path | None, typer.Option(help="Draw some pictures with their boxes here.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Read every record and picture, say what is there, and what is wrong.
+
+    Example: glip data check train.json --images photos --sheet sheet.jpg
+    """
+    from glip.data.contact_sheet import draw_contact_sheet
+    from glip.data.readers import read_any
+
+    if sheet is not None and sheet.exists() and not overwrite:
+        raise FileError(f"{sheet}: exists already; choose another name or add --overwrite")
+    examples = read_any(file, images=images)
+    _describe(examples)
+    problems = [problem for example in examples if (problem := _problem(example)) is not None]
+    if sheet is not None and examples:
+        draw_contact_sheet(examples).save(sheet)
+    for problem in problems[:MAX_NAMED]:
+        print(f"problem: {problem}")
+    if problems:
+        raise DataError(f"{file}: {len(problems)} of {len(examples)} pictures have a problem; see above")
+    print("no problem found")
+
+
+def _describe(examples: "list[Example]") -> None:
+    names = Counter(thing.name for example in examples for thing in example.objects)
+    empty = sum(not example.objects for example in examples)
+    print(f"pictures\t{len(examples)}")
+    print(f"boxes\t{sum(names.values())}")
+    print(f"pictures without a box\t{empty}")
+    kind = "captions" if any(example.caption for example in examples) else "classes"
+    print(f"{kind}\t{len({e.caption for e in examples}) if kind == 'captions' else len(names)}")
+    for name, count in names.most_common(MAX_NAMED):
+        print(f"  {name}\t{count}")
+
+
+def _problem(example: "Example") -> Any:
+    """What is wrong with a picture, in a sentence; None if nothing is."""
+    from glip.images import read_image
+
+    try:
+        picture = read_image(example.image)
+    except GlipError as error:
+        return error
+    height, width = example.size
+    if (picture.height, picture.width) != (height, width):
+        return f"{example.image}: is {picture.width} x {picture.height}, but the file says {width} x {height}"
+    for thing in example.objects:
+        x1, y1, x2, y2 = thing.box
+        if min(x1, y1) < -1 or x2 > width + 1 or y2 > height + 1:
+            return (
+                f"{example.image}: the box {[x1, y1, x2, y2]} of {thing.name!r} leaves the picture {width} x {height}"
+            )
+    return None

@@ -1,0 +1,83 @@
+"""`glip train`: an experiment's YAML file, or your own photos with boxes and no file at all."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glip.cli.options import ModelName
+from glip.errors import ConfigError
+
+if TYPE_CHECKING:
+    from glip.engine.config import TrainConfig
+
+PASSES, MIN_STEPS, MAX_STEPS = 12, 100, 2000  # over the photos; and what that may come to
+BATCH_SIZE = 4
+
+Config = Annotated[Path | None, typer.Argument(help="An experiment (YAML); or leave it out and give --data.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, such as steps=500 or tuning.mode=linear.")]
+
+
+def train(
+    config: Config = None,
+    overrides: Overrides = None,
+    data: Annotated[Path | None, typer.Option(help="Your photos with boxes: COCO detection JSON.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the photos; the JSON file's own if left out.")] = None,
+    dev: Annotated[
+        Path | None,
+        typer.Option(help="More photos with boxes, to measure on during the run; the best weights are kept."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder for what the run writes.")] = None,
+    model: ModelName = "glip-nano",
+) -> None:
+    """Train or fine-tune. The same command goes on where an interrupted run stopped.
+
+    Examples: glip train configs/mine.yaml steps=500. Or: glip train --data my.json --images photos --output runs/mine
+    """
+    from glip.engine.trainer import Trainer
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    words = [word for word in ([str(config)] if config is not None else []) + (overrides or []) if word]
+    if data is None:
+        Trainer(_from_file(words)).train()
+        return
+    if output is None:
+        raise ConfigError("--data needs --output FOLDER: where the trained model goes")
+    Trainer(_from_data(data, images, dev, output, model, tuple(words))).train()
+
+
+def _from_file(words: list[str]) -> "TrainConfig":
+    from glip.engine.config import read_config
+
+    if not words or "=" in words[0]:
+        raise ConfigError("give an experiment, as in 'glip train configs/mine.yaml', or --data FILE.json")
+    return read_config(words[0], tuple(words[1:]))
+
+
+def _from_data(  # the options of one command
+    data: Path, images: Path | None, dev: Path | None, output: Path, model: str, overrides: tuple[str, ...]
+) -> "TrainConfig":
+    """Fine-tuning that works unedited: small steps from a trained model, a dozen passes over the photos."""
+    from glip.data.readers import read_detection_json
+    from glip.engine.config import build_config
+
+    count = len(read_detection_json(data, images=images))
+    steps = min(max(PASSES * count // BATCH_SIZE, MIN_STEPS), MAX_STEPS)
+    folder = None if images is None else str(images)
+    content: dict[str, Any] = {
+        "start": model,
+        "output": str(output),
+        "sources": [{"kind": "detection", "annotations": str(data), "images": folder}],
+        "steps": steps,
+        "batch_size": BATCH_SIZE,
+        "optimizer": {"learning_rate": 2e-4, "backbone_factor": 0.1, "clip_norm": 5.0},
+        "schedule": {"warmup_steps": max(steps // 20, 1)},
+        "losses": {"l1": 0.5},
+        "ema_decay": 0.99,
+        "save_every": max(steps // 10, 1),
+    }
+    if dev is not None:
+        every = max(steps // 10, 1)
+        content["validation"] = {"annotations": str(dev), "images": folder, "every": every}
+    return build_config("glip train", content, overrides)
