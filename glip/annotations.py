@@ -1,8 +1,8 @@
 """Annotation and prediction files on disk, read strictly: an error names the file, the record and the field."""
 
 import json
-from collections import defaultdict
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,12 @@ def check_boxes_and_scores(where: str, record: Record) -> None:
         values = record.get(name, boxes)
         if not isinstance(values, list) or len(values) != len(boxes):
             raise DataError(f"{where}: {len(boxes)} boxes need as many {name}, got {_shown(values)}")
-        kind = is_number if name == "scores" else _is_id
+        kind = is_number if name == "scores" else is_whole
         wrong = [value for value in values if values is not boxes and not kind(value)]
         if wrong:
-            raise DataError(f"{where}: {name} must be {'numbers' if name == 'scores' else 'ids'}, got {wrong[0]!r}")
+            raise DataError(
+                f"{where}: {name} must be {'numbers' if name == 'scores' else 'whole numbers'}, got {_shown(wrong[0])}"
+            )
 
 
 def _check_prediction(where: str, entry: Any, fields: Collection[str]) -> None:
@@ -74,18 +76,32 @@ def _check_prediction(where: str, entry: Any, fields: Collection[str]) -> None:
     for name in fields:
         if name not in entry:
             raise DataError(f"{where}: field {name!r} is missing; it must have {sorted(fields)}")
-        if name.endswith("_id") and not _is_id(entry[name]):
+        if name.endswith("_id") and not is_id(entry[name]):
             raise DataError(f"{where}: {name} must be a number or a word, got {_shown(entry[name])}")
     if "boxes" in fields:
         check_boxes_and_scores(where, entry)
+    if "bbox" in fields:
+        _check_result(where, entry)
     if "phrases" in fields:
-        phrases = entry["phrases"]
-        if not isinstance(phrases, list):
-            raise DataError(f"{where}: phrases must be a list, got {_shown(phrases)}")
-        for phrase in phrases:
-            if not isinstance(phrase, dict) or not {"boxes", "scores"} <= phrase.keys():
-                raise DataError(f"{where}: each of phrases must have 'boxes' and 'scores', got {_shown(phrase)}")
-            check_boxes_and_scores(where, phrase)
+        _check_phrases(where, entry["phrases"])
+
+
+def _check_result(where: str, entry: Record) -> None:
+    """A record of a COCO results file."""
+    bbox = entry["bbox"]
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_number(edge) for edge in bbox):
+        raise DataError(f"{where}: bbox must be [x, y, width, height], got {_shown(bbox)}")
+    if not is_number(entry["score"]):
+        raise DataError(f"{where}: score must be a number, got {_shown(entry['score'])}")
+
+
+def _check_phrases(where: str, phrases: Any) -> None:
+    if not isinstance(phrases, list):
+        raise DataError(f"{where}: phrases must be a list, got {_shown(phrases)}")
+    for phrase in phrases:
+        if not isinstance(phrase, dict) or not {"boxes", "scores"} <= phrase.keys():
+            raise DataError(f"{where}: each of phrases must have 'boxes' and 'scores', got {_shown(phrase)}")
+        check_boxes_and_scores(where, phrase)
 
 
 def section(path: str | Path, content: Record, name: str) -> list[Record]:
@@ -107,10 +123,11 @@ def field(path: str | Path, record: Record, where: str, name: str) -> Any:
         DataError: it is missing or null.
     """
     if record.get(name) is None:
-        raise DataError(f"{path}: {where} record {record.get('id', record)}: field {name!r} is missing")
-    if name in ("id", "image_id") and not isinstance(record[name], int | str):
+        raise DataError(f"{path}: {where} record {_shown(record.get('id', record))}: field {name!r} is missing")
+    if (name == "id" or name.endswith("_id")) and not is_id(record[name]):
         raise DataError(
-            f"{path}: {where} record {record.get('id')}: {name} must be a number or a word, got {record[name]!r}"
+            f"{path}: {where} record {_shown(record.get('id'))}: {name} must be a whole number or a word, "
+            f"got {_shown(record[name])}"
         )
     return record[name]
 
@@ -121,14 +138,39 @@ def annotations_by_image(path: str | Path, content: Record) -> dict[Any, list[Re
     Raises:
         DataError: one speaks of an image that is not in the file.
     """
-    known = {field(path, record, "images", "id") for record in section(path, content, "images")}
+    known = distinct_ids(path, section(path, content, "images"), "images")
     by_image: dict[Any, list[Record]] = defaultdict(list)
     for annotation in section(path, content, "annotations"):
         image = field(path, annotation, "annotations", "image_id")
         if image not in known:
-            raise DataError(f"{path}: annotation {annotation.get('id')}: image_id {image!r} is not in images")
+            raise DataError(
+                f"{path}: annotation {_shown(annotation.get('id'))}: image_id {_shown(image)} is not in images"
+            )
         by_image[image].append(annotation)
     return by_image
+
+
+def distinct_ids(path: str | Path, records: list[Record], where: str) -> dict[Any, Record]:
+    """Records by their ids.
+
+    Raises:
+        DataError: an id is missing, stands there twice, or some are numbers and some words.
+    """
+    by_id: dict[Any, Record] = {}
+    for record in records:
+        key = field(path, record, where, "id")
+        if key in by_id:
+            raise DataError(f"{path}: {where} id {_shown(key)} stands there twice; give each record its own")
+        by_id[key] = record
+    if len({isinstance(key, str) for key in by_id}) > 1:
+        raise DataError(f"{path}: {where} ids must be all numbers or all words, got both")
+    return by_id
+
+
+def distinct_names(names: Mapping[Any, str]) -> dict[Any, str]:
+    """Names by id, all different: of classes with one name, the id stands behind it, as in "mouse (64)"."""
+    count = Counter(names.values())
+    return {key: name if count[name] == 1 else f"{name} ({key})" for key, name in names.items()}
 
 
 def category_names(path: str | Path, content: Record) -> dict[Any, str]:
@@ -138,11 +180,11 @@ def category_names(path: str | Path, content: Record) -> dict[Any, str]:
         DataError: an id or a name is missing, or an id stands there twice.
     """
     names: dict[Any, str] = {}
-    for category in section(path, content, "categories"):
-        key = field(path, category, "categories", "id")
-        if key in names:
-            raise DataError(f"{path}: category id {key!r} stands there twice; give each class its own")
-        names[key] = str(field(path, category, "categories", "name"))
+    for key, category in distinct_ids(path, section(path, content, "categories"), "categories").items():
+        name = field(path, category, "categories", "name")
+        if not isinstance(name, str) or not name.isprintable():
+            raise DataError(f"{path}: category {_shown(key)}: name must be a word or more, got {_shown(name)}")
+        names[key] = name
     return names
 
 
@@ -170,7 +212,8 @@ def xywh_of(path: str | Path, annotation: Record) -> tuple[float, float, float, 
     """
     bbox = field(path, annotation, "annotations", "bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_number(number) for number in bbox):
-        raise DataError(f"{path}: annotation {annotation.get('id')}: bbox must be [x, y, width, height], got {bbox!r}")
+        where = f"{path}: annotation {_shown(annotation.get('id'))}"
+        raise DataError(f"{where}: bbox must be [x, y, width, height], got {_shown(bbox)}")
     x, y, width, height = (float(number) for number in bbox)
     return x, y, width, height
 
@@ -201,22 +244,35 @@ def checked_spans(where: str, given: Any, caption: str) -> tuple[Span, ...]:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number of sensible size."""
-    return isinstance(value, int | float) and abs(value) < LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value is a word, or a whole number that fits 64 bits."""
+    return isinstance(value, str) or is_whole(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number that fits 64 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _parse(path: Path, kind: str) -> Any:
+    text = _text(path, kind)
     try:
-        return json.loads(_text(path, kind))
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error}); is the file cut short?") from error
 
 
 def _parse_lines(path: Path) -> list[Any]:
     records = []
-    for number, line in enumerate(_text(path, "predictions").splitlines(), start=1):
+    for number, line in enumerate(_text(path, "predictions").split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             records.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: line {number} is not valid JSON ({error}); is the file cut short?") from error
     return records
 
@@ -227,17 +283,13 @@ def _text(path: Path, kind: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not valid JSON (no UTF-8 text); is the file cut short?") from error
+        raise DataError(f"{path}: not valid JSON (it is no UTF-8 text)") from error
 
 
 def _shown(value: Any) -> str:
     """A value as an error shows it: never pages of it."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int | str)
 
 
 def _is_span(value: Any, caption: str) -> bool:

@@ -232,14 +232,15 @@ class Predictor:
         return self._answer(images, [best[:1] for best in found], 0.0)
 
     def find(
-        self, images: Sequence[ImageInput], prompts: Sequence[Prompt], *, rules: PostProcessor | None = None
+        self, images: Sequence[ImageInput], prompts: Sequence[Prompt], *, truncate: bool = False
     ) -> list[Detections]:
         """Find each picture's own prompt; what `ground` and `refer` are made of.
 
         Args:
             images: pictures.
             prompts: one for each.
-            rules: thresholds and suppression; None for the predictor's.
+            truncate: whether a caption that is too long is cut, as the published evaluation does: phrases beyond the
+                limit find nothing. Else it is an error.
 
         Returns:
             One `Detections` a picture with all scores, best first.
@@ -249,7 +250,7 @@ class Predictor:
             PromptError: a caption is too long.
             ImageError: a picture cannot be read.
         """
-        return [self._calibrate(found) for found in self._run_prompts(images, prompts, rules or self.rules)]
+        return [self._calibrate(found) for found in self._run_prompts(images, prompts, self.rules, truncate=truncate)]
 
     def _answer(
         self, images: ImageInput | Sequence[ImageInput], found: list[Detections], threshold: Threshold
@@ -269,12 +270,19 @@ class Predictor:
 
     @torch.inference_mode()
     def _run_prompts(
-        self, pictures: Sequence[ImageInput], prompts: Sequence[Prompt], rules: PostProcessor
+        self,
+        pictures: Sequence[ImageInput],
+        prompts: Sequence[Prompt],
+        rules: PostProcessor,
+        *,
+        truncate: bool = False,
     ) -> list[Detections]:
         """Each picture with a caption of its own."""
         if len(prompts) != len(pictures):
             raise ShapeError(f"each image needs its caption, got {len(prompts)} for {len(pictures)} images")
-        words = tokenize_prompts(prompts, self.processor.tokenizer, max_tokens=self.processor.max_tokens)
+        words = tokenize_prompts(
+            prompts, self.processor.tokenizer, max_tokens=self.processor.max_tokens, truncate=truncate
+        )
         found = []
         for start in range(0, len(pictures), self.batch_size):
             rows = slice(start, start + self.batch_size)

@@ -42,7 +42,11 @@ def test_no_predictions_are_fine(name: str, text: str, tmp_path: Path) -> None:
         pytest.param([{**GOOD, "scores": []}], BOXES, "1 boxes need as many scores", id="too few scores"),
         pytest.param([{**GOOD, "labels": [1, 2]}], BOXES, "1 boxes need as many labels", id="too many labels"),
         pytest.param([{**GOOD, "scores": ["high"]}], BOXES, "scores must be numbers, got 'high'", id="a word as score"),
-        pytest.param([{**GOOD, "labels": [1.5]}], BOXES, "labels must be ids, got 1.5", id="half a label"),
+        pytest.param([{**GOOD, "labels": ["cat"]}], BOXES, "labels must be whole numbers", id="a word as label"),
+        pytest.param([{**GOOD, "scores": [True]}], BOXES, "scores must be numbers, got True", id="true as score"),
+        pytest.param([{**GOOD, "image_id": [1]}], BOXES, "image_id must be a number or a word", id="a list as image"),
+        pytest.param([{**GOOD, "image_id": 10**30}], BOXES, "image_id must be", id="an image number without end"),
+        pytest.param([{**GOOD, "labels": [1.5]}], BOXES, "labels must be whole numbers, got 1.5", id="half a label"),
         pytest.param([{"image_id": 1, "phrases": [3]}], PHRASES, "each of phrases must have", id="a number as phrase"),
         pytest.param(
             [{"image_id": 1, "phrases": [{"boxes": [], "scores": [1]}]}],
@@ -65,6 +69,7 @@ def test_predictions_are_refused_for(records: Any, fields: tuple[str, ...], mess
         pytest.param("p.json", b'[{"a":', "not valid JSON", id="cut JSON"),
         pytest.param("p.jsonl", b'{"a": 1}\n{"a"', "line 2 is not valid JSON", id="a cut line"),
         pytest.param("p.json", b"\xff\xfe\x00", "no UTF-8 text", id="no text"),
+        pytest.param("p.json", b"[" * 100_000, "not valid JSON", id="a hundred thousand brackets"),
     ],
 )
 def test_a_broken_file_is_refused_for(name: str, content: bytes, message: str, tmp_path: Path) -> None:

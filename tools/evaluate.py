@@ -12,6 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
+from glip.engine.answers import local_device
 from glip.engine.evaluation import RunOptions, evaluate_all
 from glip.engine.evaluation_config import read_evaluation_config
 from glip.errors import GlipError
@@ -30,7 +31,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = read_evaluation_config(arguments.config, tuple(arguments.overrides))
     benchmarks = config.build()
-    predictor = Predictor.from_pretrained(config.model, device=config.device, batch_size=config.batch_size)
+    predictor = Predictor.from_pretrained(
+        config.model, device=local_device(config.device), batch_size=config.batch_size
+    )
     options = RunOptions(model=config.model, workers=config.workers, overwrite=arguments.overwrite)
     results = evaluate_all(benchmarks, predictor, config.output, options)
     for name, result in (results or {}).items():

@@ -45,10 +45,13 @@ def calibration(
     if (fit is None) != (calibrator is None):
         raise ConfigError("--fit KIND and --calibrator FILE go together: what to fit, and where to write it")
     check_targets([path for path in (output, calibrator) if path is not None], overwrite=overwrite)
+    if output is not None and output == calibrator:
+        raise ConfigError(f"--output and --calibrator are both {output}; give two names")
     matching = _matched(annotations, predictions)
     report = calibration_report(matching)
     overall = report.overall
-    show({"calibration error": overall.calibration_error or 0.0, "best F1": (overall.best and overall.best.f1) or 0.0})
+    error, best = overall.calibration_error, overall.best
+    show({"calibration error": -1.0 if error is None else error, "best F1": -1.0 if best is None else best.f1})
     if overall.best is not None:
         print(f"at the threshold\t{overall.best.threshold:.3f}")
     print("threshold\tprecision\trecall")
@@ -75,14 +78,13 @@ def report(
 
     Example: glip evaluate report --annotations dev.json --predictions r.predictions.jsonl --output errors.html
     """
-    from glip.evaluation.coco import coco_results, read_coco_truth
     from glip.evaluation.error_report import write_error_report
 
-    truth = read_coco_truth(annotations)
+    truth, results = _truth_and_results(annotations, predictions)
     write_error_report(
         output,
         annotations=truth,
-        results=coco_results(truth, _records(predictions)),
+        results=results,
         images=images or annotations.parent,
         threshold=threshold,
         overwrite=overwrite,
@@ -91,18 +93,17 @@ def report(
 
 
 def _matched(annotations: Path, predictions: Path) -> "Matching":
-    from glip.evaluation.coco import coco_results, read_coco_truth
     from glip.evaluation.matching import match_detections
 
+    return match_detections(*_truth_and_results(annotations, predictions))
+
+
+def _truth_and_results(annotations: Path, predictions: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A detection file and results of it, both with plain numbers as ids."""
+    from glip.evaluation.coco import CocoBenchmark, coco_results, read_coco_truth, with_plain_ids
+
     truth = read_coco_truth(annotations)
-    return match_detections(truth, coco_results(truth, _records(predictions)))
-
-
-def _records(predictions: Path) -> list[dict[str, Any]]:
-    from glip.annotations import read_predictions
-    from glip.evaluation.coco import CocoBenchmark
-
-    return read_predictions(predictions, CocoBenchmark.fields)
+    return with_plain_ids(truth, coco_results(truth, CocoBenchmark(annotations=annotations).read(predictions)))
 
 
 def _percent(share: float | None) -> str:

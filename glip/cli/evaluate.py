@@ -113,8 +113,9 @@ class Source:
 
     def _predictor(self) -> Any:
         from glip.cli.grounding import load_predictor
+        from glip.engine.answers import local_device
 
-        return load_predictor(self.model, self.device, batch_size=self.batch_size)
+        return load_predictor(self.model, local_device(self.device), batch_size=self.batch_size)
 
 
 @app.command()
@@ -185,7 +186,7 @@ def lvis(
 
     Example: glip evaluate lvis --annotations lvis_v1_minival.json --images coco --protocol fixed --output lvis.json
     """
-    from glip.evaluation.lvis import LvisBenchmark
+    from glip.evaluation.lvis_benchmark import LvisBenchmark
 
     Source(predictions, model, device, batch_size, workers, output, overwrite).report(
         LvisBenchmark(annotations=annotations, images=images, protocol=protocol.value, chunk_size=chunk_size)
@@ -297,9 +298,13 @@ def odinw(
     Example: glip evaluate odinw --task configs/odinw_13 --root datasets --output odinw13
     """
     from glip.engine.answers import write_json
-    from glip.evaluation.odinw import read_odinw_tasks, summarize
+    from glip.engine.evaluation import check_targets
+    from glip.evaluation.odinw import SUMMARY, read_odinw_tasks, summarize
 
     found = read_odinw_tasks(tasks, root=root, split=split, use_prompts=not no_prompts, plus_one=plus_one)
+    output.mkdir(exist_ok=True)
+    summary = output / f"{SUMMARY}.json"
+    check_targets([summary], overwrite=overwrite)
     source = Source(None, model, device, batch_size, workers, output, overwrite)
     results = source.results({task.task: task for task in found}, predictions)
     if results is not None:
@@ -307,16 +312,15 @@ def odinw(
             print(f"AP of {name}\t{100 * result['metrics']['AP']:.2f}")
         metrics = summarize({name: result["metrics"] for name, result in results.items()})
         settings = {name: result["settings"] for name, result in results.items()}
-        write_json(output / "summary.json", {"metrics": metrics, "settings": {"benchmark": "odinw", "tasks": settings}})
+        write_json(summary, {"metrics": metrics, "settings": {"benchmark": "odinw", "tasks": settings}})
         show(metrics)
 
 
 def show(metrics: dict[str, Any]) -> None:
-    """A line for each number; groups and classes stay in the file."""
+    """A line for each number; groups and classes stay in the file. What is undefined is a dash."""
     for name, value in metrics.items():
-        if isinstance(value, float):
-            print(f"{name}\t{100 * value:.2f}")
-        elif isinstance(value, str):
-            print(f"{name}\t{value}")
-        elif isinstance(value, dict) and isinstance(value.get("all"), float):
-            print(f"{name}\t{100 * value['all']:.2f}")
+        number = value.get("all") if isinstance(value, dict) else value
+        if isinstance(number, float):
+            print(f"{name}\t{100 * number:.2f}" if number >= 0 else f"{name}\t-")
+        elif isinstance(number, str):
+            print(f"{name}\t{number}")

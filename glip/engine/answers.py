@@ -5,6 +5,7 @@ are shared out, so that the same pictures meet in a batch whoever answers it. An
 whole file appears in one step when nothing is missing.
 """
 
+import copy
 import json
 import os
 import shutil
@@ -105,8 +106,11 @@ class AnswerRun:
         unfinished = self.target.with_name(self.target.name + ".unfinished")
         unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         unfinished.replace(self.target)
-        shutil.rmtree(self.folder)
         return lines
+
+    def forget_parts(self) -> None:
+        """Delete the parts; before the results are written a run can still go on from them."""
+        shutil.rmtree(self.folder)
 
     def _open_folder(self) -> None:
         known = self.folder / "settings.json"
@@ -125,7 +129,7 @@ class AnswerRun:
         """What the parts hold; a last line that was cut off is asked again."""
         answers: dict[Key, Record] = {}
         for part in sorted(self.folder.glob("*.jsonl")):
-            for line in part.read_text(encoding="utf-8").splitlines():
+            for line in part.read_text(encoding="utf-8").split("\n"):
                 try:
                     record = json.loads(line)
                 except ValueError:
@@ -134,27 +138,23 @@ class AnswerRun:
         return answers
 
     def _answer(self, batches: Sequence[Batch], done: Any, part: Path) -> None:
-        rules = self.predictor.rules
-        if self.benchmark.every_box:
-            rules = replace(rules, candidate_threshold=0.0)
         bar = _progress if self.processes.is_first else _silent
         with part.open("w", encoding="utf-8") as file:
             for batch, pictures in bar(_with_pictures(batches, self.workers), len(batches)):
-                answers = ask(self.predictor, batch, pictures, rules=rules)
+                answers = ask(self.predictor, batch, pictures)
                 for question, found in zip(batch, answers, strict=True):
                     if question.key not in done:
                         file.write(json.dumps(self.benchmark.answer(question, found)) + "\n")
                 file.flush()
 
 
-def ask(predictor: Predictor, batch: Batch, pictures: Sequence[Image.Image], *, rules: Any) -> list[Detections]:
+def ask(predictor: Predictor, batch: Batch, pictures: Sequence[Image.Image]) -> list[Detections]:
     """A model's answers to questions of one kind.
 
     Args:
         predictor: the model.
         batch: questions with one vocabulary, or with a prompt each, or with nothing to ask.
         pictures: one for each.
-        rules: thresholds and suppression of prompts.
     """
     words = batch[0].words
     if words is None:
@@ -164,7 +164,25 @@ def ask(predictor: Predictor, batch: Batch, pictures: Sequence[Image.Image], *, 
             list(pictures), words.labels, threshold=0.0, chunk_size=words.chunk_size, affixes=words.affixes
         )
     prompts = [question.words for question in batch if isinstance(question.words, Prompt)]
-    return predictor.find(pictures, prompts, rules=rules)
+    return predictor.find(pictures, prompts, truncate=True)
+
+
+def with_rules_of(predictor: Predictor, benchmark: Benchmark) -> Predictor:
+    """The model with the benchmark's own rules in place of its own."""
+    rules = predictor.rules
+    if benchmark.every_box:
+        rules = replace(rules, candidate_threshold=0.0)
+    if benchmark.max_detections is not None:
+        rules = replace(rules, max_detections=benchmark.max_detections)
+    ruled = copy.copy(predictor)
+    ruled.rules = rules
+    return ruled
+
+
+def local_device(device: str) -> str:
+    """The device of this process: where several share a run, "cuda" means one each."""
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if device == "cuda" and rank is not None else device
 
 
 def cut(questions: Sequence[Question], size: int) -> list[Batch]:
@@ -235,7 +253,7 @@ def _progress(items: Iterator[Item], total: int) -> Iterator[Item]:
     yield from track(items, description="batches", total=total, console=Console(stderr=True))
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a file in one step: it is whole, or it is the one from before."""
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 import transformers
 
-from glip.annotations import read_object, read_predictions
-from glip.engine.answers import AnswerRun, Processes, difference, write_json
+from glip.annotations import read_object
+from glip.engine.answers import AnswerRun, Processes, difference, with_rules_of, write_json
 from glip.errors import FileError
 from glip.evaluation.benchmark import Benchmark, Record
 from glip.predictor import Predictor
@@ -41,7 +41,8 @@ def evaluate(benchmark: Benchmark, predictor: Predictor, output: Path, options: 
     Args:
         benchmark: data set and protocol.
         predictor: the model.
-        output: results file `NAME.json`; predictions go to `NAME.predictions.jsonl` beside it.
+        output: results file `NAME.json`; predictions go to `NAME.predictions.jsonl` beside it, and of COCO's benchmarks
+            also to `NAME.results.json` in COCO's format.
         options: how the run is made.
 
     Returns:
@@ -72,13 +73,16 @@ def evaluate_all(
     Raises:
         FileError: a finished file has other settings.
     """
-    if not folder.parent.is_dir():
-        raise FileError(f"{folder}: there is no folder {folder.parent}; make it first")
+    if not folder.parent.is_dir() or (folder.exists() and not folder.is_dir()):
+        raise FileError(f"{folder}: must be a folder, in one that exists; make {folder.parent} first")
     folder.mkdir(exist_ok=True)
     for benchmark in benchmarks.values():
         benchmark.questions()  # a broken file stops all of them before the first picture
     of_model = model_settings(predictor, options.model)
-    settings = {name: {**benchmark_settings(one), **of_model} for name, one in benchmarks.items()}
+    settings = {
+        name: {**benchmark_settings(one), **of_model, "rules": asdict(with_rules_of(predictor, one).rules)}
+        for name, one in benchmarks.items()
+    }
     results: dict[str, Record] = {}
     for name, benchmark in benchmarks.items():
         output = folder / f"{name}.json"
@@ -110,7 +114,7 @@ def score_file(benchmark: Benchmark, predictions: Path, output: Path | None, *, 
 
     if output is not None:
         check_targets([output], overwrite=overwrite)
-    metrics = benchmark.score(read_predictions(predictions, benchmark.fields))
+    metrics = benchmark.score(benchmark.read(predictions))
     settings = benchmark_settings(benchmark)
     result = {"metrics": metrics, "settings": {**settings, "predictions": str(predictions), "glip": __version__}}
     if output is not None:
@@ -120,7 +124,7 @@ def score_file(benchmark: Benchmark, predictions: Path, output: Path | None, *, 
 
 def run_settings(benchmark: Benchmark, predictor: Predictor, model: str) -> Record:
     """Everything that a run's numbers depend on."""
-    return {**benchmark_settings(benchmark), **model_settings(predictor, model)}
+    return {**benchmark_settings(benchmark), **model_settings(with_rules_of(predictor, benchmark), model)}
 
 
 def benchmark_settings(benchmark: Benchmark) -> Record:
@@ -132,15 +136,22 @@ def _evaluate(
     benchmark: Benchmark, predictor: Predictor, output: Path, options: RunOptions, settings: Record
 ) -> Record | None:
     predictions = predictions_path(output)
-    check_targets([output], overwrite=options.overwrite)
-    if predictions.exists() and not options.overwrite:
-        raise FileError(f"{predictions}: exists already; score it with --predictions, or add --overwrite to run again")
+    results_file = output.with_suffix(".results.json")
+    check_targets([output, results_file], overwrite=options.overwrite)
     processes = options.processes or Processes.launched(predictor.model.device)
-    records = AnswerRun(benchmark, predictor, predictions, settings, options.workers, processes).answer_all()
+    ruled = with_rules_of(predictor, benchmark)
+    run = AnswerRun(benchmark, ruled, predictions, settings, options.workers, processes)
+    if predictions.exists() and not options.overwrite and not run.folder.exists():
+        raise FileError(f"{predictions}: exists already; score it with --predictions, or add --overwrite to run again")
+    records = run.answer_all()
     if records is None:
         return None
+    results = benchmark.coco_results(records)
+    if results is not None:
+        write_json(results_file, results)
     result = {"metrics": benchmark.score(records), "settings": {**settings, "predictions": str(predictions)}}
     write_json(output, result)
+    run.forget_parts()
     return result
 
 

@@ -13,7 +13,7 @@ from glip.evaluation.benchmark import Benchmark
 from glip.evaluation.coco import CocoBenchmark, CocoJsonBenchmark
 from glip.evaluation.flickr30k import Flickr30kBenchmark
 from glip.evaluation.grounding import GroundingBenchmark
-from glip.evaluation.lvis import LvisBenchmark
+from glip.evaluation.lvis_benchmark import LvisBenchmark
 from glip.evaluation.refcoco import RefCocoBenchmark
 from glip.weights.folder import DEFAULT_MODEL
 
@@ -85,7 +85,7 @@ def build_benchmark(name: str, options: Mapping[str, Any]) -> Benchmark:
     """
     given = dict(options)
     kind = given.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"benchmarks.{name}.kind must be one of {sorted(KINDS)}, got {kind!r}")
     known = {field.name for field in fields(KINDS[kind])}  # type: ignore[arg-type]  # every kind is a dataclass
     unknown = sorted(given.keys() - known)

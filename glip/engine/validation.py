@@ -26,7 +26,7 @@ def measure(predictor: Predictor, config: ValidationConfig, accelerator: Acceler
     predictor.model.eval()
     with torch.inference_mode(mode=accelerator.num_processes == 1):
         for batch in batches[accelerator.process_index :: accelerator.num_processes]:
-            found = ask(predictor, batch, [read_image(question.image) for question in batch], rules=predictor.rules)
+            found = ask(predictor, batch, [read_image(question.image) for question in batch])
             mine += [benchmark.answer(question, one) for question, one in zip(batch, found, strict=True)]
     predictor.model.train(was_training)
     numbers: list[dict[str, float] | None] = [None]

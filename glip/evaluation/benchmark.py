@@ -1,11 +1,14 @@
 """What every benchmark has: questions to a model, a form for the answers, and a score."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from glip.annotations import read_predictions
+from glip.errors import FileError
 from glip.structures.detections import Detections
 from glip.structures.prompt import Prompt
 from glip.text.prompts import Affix
@@ -54,12 +57,14 @@ class Benchmark(ABC):
         key_fields: what identifies a prediction.
         fields: what a prediction must have.
         every_box: whether answers have boxes of any score, not only the model's candidates.
+        max_detections: of one caption; None for the model's own number.
     """
 
     name: ClassVar[str]
     key_fields: ClassVar[tuple[str, ...]] = ("image_id",)
     fields: ClassVar[tuple[str, ...]]
     every_box: ClassVar[bool] = False
+    max_detections: ClassVar[int | None] = None
 
     @abstractmethod
     def settings(self) -> Record:
@@ -72,6 +77,19 @@ class Benchmark(ABC):
     @abstractmethod
     def answer(self, question: Question, found: Detections) -> Record:
         """The prediction that says what was found."""
+
+    def read(self, path: Path) -> list[Record]:
+        """A predictions file.
+
+        Raises:
+            FileError: there is no such file.
+            DataError: a record is not of the benchmark's form.
+        """
+        return read_predictions(path, self.fields)
+
+    def coco_results(self, predictions: Sequence[Record]) -> list[Record] | None:
+        """The predictions as records of a COCO results file, for benchmarks that have such a file."""
+        return None
 
     @abstractmethod
     def score(self, predictions: Sequence[Record]) -> Record:
@@ -96,6 +114,25 @@ def labelled_boxes(question: Question, found: Detections) -> Record:
         **scored_boxes(found),
         "labels": [ids[label] for label in found.labels.tolist()],
     }
+
+
+def is_results_file(records: Sequence[Record]) -> bool:
+    """Whether these are records of a COCO results file: one a box, xywh."""
+    return bool(records) and "bbox" in records[0]
+
+
+def fingerprint(*paths: Path) -> str:
+    """A hash of files' contents, so that results are not taken for those of other files.
+
+    Raises:
+        FileError: one is missing.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.is_file():
+            raise FileError(f"{path}: no such annotation file")
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def folder_of(annotations: Path, images: Path | None) -> Path:

@@ -2,21 +2,41 @@
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from glip.annotations import annotations_by_image, category_names, field, read_object, section, xywh_of
+from glip.annotations import (
+    annotations_by_image,
+    category_names,
+    distinct_names,
+    field,
+    is_number,
+    read_object,
+    read_predictions,
+    section,
+    xywh_of,
+)
 from glip.errors import ConfigError, DataError
-from glip.evaluation.benchmark import Benchmark, Question, Record, Vocabulary, folder_of, labelled_boxes
+from glip.evaluation.benchmark import (
+    Benchmark,
+    Question,
+    Record,
+    Vocabulary,
+    fingerprint,
+    folder_of,
+    is_results_file,
+    labelled_boxes,
+)
 from glip.structures.detections import Detections
 from glip.text.prompts import Affix
 
 LEGACY_PIXEL = 1  # corners as pixel indices: a side is x2 - x1 + 1
 BACKGROUND_ID = 0
+RESULT_FIELDS = ("image_id", "category_id", "bbox", "score")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@1", "AR@10", "AR@100", "ARs@100", "ARm@100", "ARl@100")
 
 
@@ -25,7 +45,7 @@ class CocoReport:
     """COCO's numbers.
 
     Attributes:
-        metrics: fractions in `[0, 1]` by the names in `METRICS`; -1 where undefined, 0 without any result.
+        metrics: fractions in `[0, 1]` by the names in `METRICS`; -1 where undefined.
         per_class: AP and AP50 by category id; -1 for a class without a box.
     """
 
@@ -34,16 +54,18 @@ class CocoReport:
 
 
 def coco_results(
-    annotations: Mapping[str, Any], predictions: Iterable[Mapping[str, Any]], *, plus_one: bool = False
+    annotations: Mapping[str, Any], predictions: Sequence[Record], *, plus_one: bool = False
 ) -> list[dict[str, Any]]:
     """Detections of a class list as records of a COCO results file.
 
     Args:
         annotations: content of a COCO detection file.
         predictions: records `{image_id, boxes, scores, labels}`, boxes xyxy pixels, labels counted from 1 in the order
-            of the file's categories; other labels are dropped.
+            of the file's categories, other labels are dropped; or records of a COCO results file, left as they are.
         plus_one: whether a side counts one pixel more, as in GLIP's published numbers.
     """
+    if is_results_file(predictions):
+        return [dict(record) for record in predictions]
     ids = [category["id"] for category in annotations["categories"]]
     pixel = LEGACY_PIXEL if plus_one else 0
     return [
@@ -74,7 +96,8 @@ def coco_report(annotations: Mapping[str, Any], results: Sequence[dict[str, Any]
     Raises:
         DataError: a result is of an image that is not annotated.
     """
-    strangers = {record["image_id"] for record in results} - {image["id"] for image in annotations["images"]}
+    known = {image["id"] for image in annotations["images"]}
+    strangers = {record["image_id"] for record in results} - known
     if strangers:
         raise DataError(f"results: image {min(strangers, key=str)} is not in the annotation file")
     try:
@@ -86,9 +109,8 @@ def coco_report(annotations: Mapping[str, Any], results: Sequence[dict[str, Any]
         truth = COCO()
         truth.dataset = {**annotations, "annotations": _complete(annotations["annotations"])}
         truth.createIndex()
-        if not results:
-            return CocoReport(dict.fromkeys(METRICS, 0.0), _without_results(annotations))
-        evaluation = COCOeval(truth, truth.loadRes([dict(record) for record in results]), "bbox")
+        found = truth.loadRes([dict(record) for record in results]) if results else COCO()
+        evaluation = COCOeval(truth, found, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -109,8 +131,9 @@ class CocoBenchmark(Benchmark):
         images: folder of the pictures; None for the file's own.
         plus_one: whether a side counts one pixel more, as in GLIP's published numbers.
         chunk_size: most names in a caption; None for as many as fit.
-        names: other names of classes, by the file's own.
-        affixes: (prefix, name, suffix) of each class in the file's order, a manual prompt.
+        classes: (category id, name) of the classes that are asked for and scored, in the prompt's order; None for all
+            in the file's order, but for a category 0 that no box has: some files hold a background there.
+        affixes: (prefix, name, suffix) of each class in the same order, a manual prompt.
     """
 
     name: ClassVar[str] = "coco"
@@ -120,48 +143,66 @@ class CocoBenchmark(Benchmark):
     images: Path | None = None
     plus_one: bool = False
     chunk_size: int | None = None
-    names: Mapping[str, str] | None = None
+    classes: tuple[tuple[int | str, str], ...] | None = None
     affixes: tuple[Affix, ...] | None = None
 
     def settings(self) -> Record:
         """The file, the caption's rules and the box convention."""
         return {
             "annotations": str(self.annotations),
+            "annotations_hash": fingerprint(self.annotations),
+            "images": str(folder_of(self.annotations, self.images)),
             "plus_one": self.plus_one,
             "chunk_size": self.chunk_size,
             "affixes": None if self.affixes is None else [list(affix) for affix in self.affixes],
-            "prompt order": self._labels(read_object(self.annotations)),
+            "prompt order": [name for _, name in self._asked(read_coco_truth(self.annotations))],
         }
 
     def questions(self) -> list[Question]:
         """All classes, of every image."""
-        content = read_object(self.annotations)
-        labels = self._labels(content)
-        words = Vocabulary(tuple(labels), tuple(range(1, len(labels) + 1)), self.affixes, self.chunk_size)
+        content = read_coco_truth(self.annotations)
+        place = {category["id"]: number for number, category in enumerate(content["categories"], start=1)}
+        asked = self._asked(content)
+        ids = tuple(place[key] for key, _ in asked)
+        words = Vocabulary(tuple(name for _, name in asked), ids, self.affixes, self.chunk_size)
         folder = folder_of(self.annotations, self.images)
         return [
-            Question(
-                (field(self.annotations, record, "images", "id"),),
-                folder / str(field(self.annotations, record, "images", "file_name")),
-                words,
-            )
-            for record in section(self.annotations, content, "images")
+            Question((record["id"],), folder / str(field(self.annotations, record, "images", "file_name")), words)
+            for record in content["images"]
         ]
 
     def answer(self, question: Question, found: Detections) -> Record:
         """Image id, boxes, scores and labels, counted from 1 in the order of the file's categories."""
         return labelled_boxes(question, found)
 
+    def read(self, path: Path) -> list[Record]:
+        """Records of this benchmark, or of a COCO results file."""
+        records = read_predictions(path, ("image_id",))
+        if is_results_file(records):
+            return read_predictions(path, RESULT_FIELDS)
+        return super().read(path)
+
+    def coco_results(self, predictions: Sequence[Record]) -> list[Record]:
+        """As pycocotools and others read them."""
+        return coco_results(read_coco_truth(self.annotations), predictions, plus_one=self.plus_one)
+
     def score(self, predictions: Sequence[Record]) -> Record:
         """The twelve numbers, and AP and AP50 of each class by its name."""
         truth = read_coco_truth(self.annotations)
-        report = coco_report(truth, coco_results(truth, predictions, plus_one=self.plus_one))
-        names = {category["id"]: category["name"] for category in truth["categories"]}
+        results = coco_results(truth, predictions, plus_one=self.plus_one)
+        if self.classes is not None:
+            truth = _only_classes(truth, {key for key, _ in self.classes})
+        known = {category["id"] for category in truth["categories"]}
+        report = coco_report(truth, [record for record in results if record["category_id"] in known])
+        names = distinct_names(category_names(self.annotations, truth))
         return {**report.metrics, "per_class": {names[key]: numbers for key, numbers in report.per_class.items()}}
 
-    def _labels(self, content: Record) -> list[str]:
-        given = category_names(self.annotations, _without_background(content)).values()
-        return [(self.names or {}).get(name, name) for name in given]
+    def _asked(self, content: Record) -> list[tuple[int | str, str]]:
+        names = category_names(self.annotations, content)
+        if self.classes is not None:
+            return list(self.classes)
+        used = {annotation["category_id"] for annotation in content["annotations"]}
+        return [(key, name) for key, name in names.items() if key != BACKGROUND_ID or key in used]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,43 +219,70 @@ def read_coco_truth(path: str | Path) -> Record:
         FileError: there is no such file.
         DataError: a record is not of this form; the message names it.
     """
-    content = _without_background(read_object(path))
+    content = read_object(path)
     names = category_names(path, content)
     annotations_by_image(path, content)
     for annotation in section(path, content, "annotations"):
+        where = f"{path}: annotation {annotation.get('id')!r:.40}"
         category = field(path, annotation, "annotations", "category_id")
         if category not in names:
-            raise DataError(
-                f"{path}: annotation {annotation.get('id')}: category_id {category!r} is not in categories; "
-                "add it there"
-            )
+            raise DataError(f"{where}: category_id {category!r:.40} is not in categories; add it there")
         xywh_of(path, annotation)
+        if not is_number(annotation.get("area", 0)):
+            raise DataError(f"{where}: area must be a number, got {annotation['area']!r:.40}")
+        if annotation.get("iscrowd", 0) not in (0, 1):
+            raise DataError(f"{where}: iscrowd must be 0 or 1, got {annotation['iscrowd']!r:.40}")
     return content
 
 
-def _without_background(content: Record) -> Record:
-    """The content without a category 0 that no box has: some files hold a background there."""
-    used = any(annotation.get("category_id") == BACKGROUND_ID for annotation in content.get("annotations") or [])
-    categories = content.get("categories")
-    if used or not isinstance(categories, list):
-        return content
-    kept = [c for c in categories if not isinstance(c, dict) or c.get("id") != BACKGROUND_ID]
-    return {**content, "categories": kept}
+def with_plain_ids(truth: Record, results: Sequence[Record]) -> tuple[Record, list[Record]]:
+    """The same truth and results with images and categories numbered from 1, whatever their ids were.
+
+    Raises:
+        DataError: a result is of an image or category that is not in the truth.
+    """
+    images = {record["id"]: number for number, record in enumerate(truth["images"], start=1)}
+    categories = {record["id"]: number for number, record in enumerate(truth["categories"], start=1)}
+    names = distinct_names({record["id"]: record["name"] for record in truth["categories"]})
+
+    def renamed(records: Sequence[Record], what: str) -> list[Record]:
+        for record in records:
+            if record["image_id"] not in images or record["category_id"] not in categories:
+                raise DataError(
+                    f"{what}: image {record['image_id']!r:.40} or category {record['category_id']!r:.40} is not in the "
+                    "annotation file"
+                )
+        return [
+            {**record, "image_id": images[record["image_id"]], "category_id": categories[record["category_id"]]}
+            for record in records
+        ]
+
+    plain = {
+        **truth,
+        "images": [{**record, "id": images[record["id"]]} for record in truth["images"]],
+        "categories": [
+            {**record, "id": categories[record["id"]], "name": names[record["id"]]} for record in truth["categories"]
+        ],
+        "annotations": renamed(truth["annotations"], "annotations"),
+    }
+    return plain, renamed(results, "results")
+
+
+def _only_classes(truth: Record, ids: Collection[Any]) -> Record:
+    """The truth of some categories."""
+    return {
+        **truth,
+        "categories": [category for category in truth["categories"] if category["id"] in ids],
+        "annotations": [annotation for annotation in truth["annotations"] if annotation["category_id"] in ids],
+    }
 
 
 def _complete(annotations: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """Copies with every field that pycocotools asks for."""
+    """Copies with every field that pycocotools asks for, numbered from 1: it takes number 0 for "no match"."""
     return [
-        {"id": number, "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0, **record}
+        {"area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0, **record, "id": number}
         for number, record in enumerate(annotations, start=1)
     ]
-
-
-def _without_results(annotations: Mapping[str, Any]) -> dict[Any, dict[str, float]]:
-    """AP of each class where nothing was found: 0, or -1 without a box."""
-    present = {record["category_id"] for record in annotations["annotations"] if not record.get("iscrowd")}
-    ids = [category["id"] for category in annotations["categories"]]
-    return {key: dict.fromkeys(("AP", "AP50"), 0.0 if key in present else -1.0) for key in ids}
 
 
 def _mean(precision: Any) -> float:

@@ -12,11 +12,12 @@ from xml.etree import ElementTree
 
 import torch
 
+from glip.annotations import is_number
 from glip.errors import DataError, FileError
 from glip.evaluation.benchmark import Key, Record
 from glip.evaluation.grounding import GroundingBenchmark, TruePhrase, TrueSentence
 
-_PHRASE = re.compile(r"\[/EN#(\d+)/(\S+) ([^\]]*)\]")
+_PHRASE = re.compile(r"\[/EN#([^/\s\]]+)((?:/[^\s\]]*)?) ([^\]]*)\]")
 
 
 def read_entities(root: str | Path, split: str) -> dict[Key, TrueSentence]:
@@ -33,14 +34,13 @@ def read_entities(root: str | Path, split: str) -> dict[Key, TrueSentence]:
         FileError: a file is missing.
         DataError: an annotation cannot be read.
     """
-    folder = Path(root)
-    if not (folder / f"{split}.txt").is_file() and (folder / "flickr30k").is_dir():
-        folder = folder / "flickr30k"
+    folder = _folder(Path(root), split)
     sentences: dict[Key, TrueSentence] = {}
     for image in _read_text(folder / f"{split}.txt").split():
         boxes = _read_boxes(folder / "Annotations" / f"{image}.xml")
-        for number, line in enumerate(_read_text(folder / "Sentences" / f"{image}.txt").splitlines()):
-            sentences[int(image), number] = _sentence(f"{image}.jpg", line, boxes)
+        lines = [line for line in _read_text(folder / "Sentences" / f"{image}.txt").split("\n") if line.strip()]
+        for number, line in enumerate(lines):
+            sentences[_number(folder / f"{split}.txt", image), number] = _sentence(f"{image}.jpg", line, boxes)
     return sentences
 
 
@@ -68,6 +68,30 @@ class Flickr30kBenchmark(GroundingBenchmark):
         """The sentences by image id and number."""
         return super().truth() if self.annotations.is_file() else read_entities(self.annotations, self.split)
 
+    def _files(self) -> list[Path]:
+        if self.annotations.is_file():
+            return [self.annotations]
+        folder = _folder(self.annotations, self.split)
+        images = _read_text(folder / f"{self.split}.txt").split()
+        parts = [
+            folder / part / f"{image}{end}"
+            for image in images
+            for part, end in (("Annotations", ".xml"), ("Sentences", ".txt"))
+        ]
+        return [folder / f"{self.split}.txt", *parts]
+
+
+def _folder(root: Path, split: str) -> Path:
+    """Where the files are: in the folder given, or in `flickr30k` inside it."""
+    inside = root / "flickr30k"
+    return inside if not (root / f"{split}.txt").is_file() and inside.is_dir() else root
+
+
+def _number(path: Path, image: str) -> int:
+    if not image.isdecimal():
+        raise DataError(f"{path}: expected image ids, whole numbers, got {image[:40]!r}")
+    return int(image)
+
 
 def _sentence(image: str, line: str, boxes: dict[str, list[list[float]]]) -> TrueSentence:
     """A line with its markup taken out; phrases of entities with boxes keep their places."""
@@ -79,8 +103,9 @@ def _sentence(image: str, line: str, boxes: dict[str, list[list[float]]]) -> Tru
         caption += text
         done = match.end()
         if entity in boxes:
-            corners = torch.tensor(boxes[entity], dtype=torch.float32)
-            phrases.append(TruePhrase(text, (span,), corners, tuple(kinds.split("/")), entity))
+            corners = torch.tensor(boxes[entity], dtype=torch.float64)
+            types = tuple(kind for kind in kinds.split("/") if kind)
+            phrases.append(TruePhrase(text, (span,), corners, types, entity))
     return TrueSentence(image, caption + line[done:], tuple(phrases))
 
 
@@ -98,8 +123,10 @@ def _read_boxes(path: Path) -> dict[str, list[list[float]]]:
         values = [corners.findtext(name) for name in ("xmin", "ymin", "xmax", "ymax")]
         try:
             box = [float(str(value)) for value in values]
-        except ValueError as error:
-            raise DataError(f"{path}: a bndbox needs numbers xmin, ymin, xmax and ymax, got {values}") from error
+        except ValueError:
+            box = []
+        if len(box) != 4 or not all(is_number(edge) for edge in box):
+            raise DataError(f"{path}: a bndbox needs numbers xmin, ymin, xmax and ymax, got {values}")
         for name in thing.iter("name"):
             boxes[str(name.text)].append(box)
     return dict(boxes)
@@ -108,4 +135,7 @@ def _read_boxes(path: Path) -> dict[str, list[list[float]]]:
 def _read_text(path: Path) -> str:
     if not path.is_file():
         raise FileError(f"{path}: no such file; give the folder of Flickr30k Entities")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: it is no UTF-8 text") from error

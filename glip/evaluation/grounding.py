@@ -22,7 +22,7 @@ from glip.annotations import (
     xywh_of,
 )
 from glip.errors import DataError
-from glip.evaluation.benchmark import Benchmark, Key, Question, Record, folder_of, scored_boxes
+from glip.evaluation.benchmark import Benchmark, Key, Question, Record, fingerprint, folder_of, scored_boxes
 from glip.evaluation.recall import Query, RecallReport, count_hits
 from glip.structures.boxes import xywh_to_xyxy
 from glip.structures.detections import Detections
@@ -92,6 +92,8 @@ def read_grounding_truth(
     for record in section(path, content, "images"):
         number = field(path, record, "images", "id")
         key: Key = tuple(field(path, record, "images", name) for name in keys)
+        if key in sentences:
+            raise DataError(f"{path}: {_named(key, keys)} stands there twice; give each sentence its own")
         caption = str(field(path, record, "images", "caption"))
         phrases = _phrases(path, record, caption, by_image[number], group_by)
         sentences[key] = TrueSentence(str(field(path, record, "images", "file_name")), caption, phrases)
@@ -118,16 +120,17 @@ def score_grounding(
     Raises:
         DataError: a sentence is missing, or its phrases are not those of the truth.
     """
-    found: dict[Key, Sequence[Mapping[str, Any]]] = {}
-    for record in predictions:
-        found.setdefault(tuple(record[name] for name in key_fields), record["phrases"])
-    strangers = found.keys() - sentences.keys()
+    found: dict[tuple[str, ...], Sequence[Mapping[str, Any]]] = {}
+    for record in predictions:  # ids are compared as words: "7" is 7
+        found.setdefault(tuple(str(record[name]) for name in key_fields), record["phrases"])
+    strangers = found.keys() - {tuple(map(str, key)) for key in sentences}
     if strangers:
-        raise DataError(f"predictions: {_named(min(strangers, key=str), key_fields)} is not in the annotations")
+        raise DataError(f"predictions: {_named(min(strangers), key_fields)} is not in the annotations")
     queries = []
     for key, sentence in sentences.items():
-        answers = found.get(key, [])
-        if key not in found and sentence.phrases:
+        written = tuple(map(str, key))
+        answers = found.get(written, [])
+        if written not in found and sentence.phrases:
             raise DataError(f"predictions: {_named(key, key_fields)} is missing; predict every sentence")
         if len(answers) != len(sentence.phrases):
             raise DataError(
@@ -161,7 +164,17 @@ class GroundingBenchmark(Benchmark):
 
     def settings(self) -> Record:
         """The file and the protocol."""
-        return {"annotations": str(self.annotations), "protocol": self.protocol, "group_by": self.group_by}
+        return {
+            "annotations": str(self.annotations),
+            "annotations_hash": fingerprint(*self._files()),
+            "images": str(folder_of(self.annotations, self.images)),
+            "protocol": self.protocol,
+            "group_by": self.group_by,
+        }
+
+    def _files(self) -> list[Path]:
+        """What the truth is read from."""
+        return [self.annotations]
 
     def truth(self) -> dict[Key, TrueSentence]:
         """The sentences by their keys."""
@@ -197,12 +210,12 @@ class GroundingBenchmark(Benchmark):
 def _phrases(
     path: str | Path, record: Record, caption: str, annotations: Sequence[Record], group_by: str | None
 ) -> tuple[TruePhrase, ...]:
-    spans_of_annotation = [spans_of(path, annotation, caption) for annotation in annotations]
+    spans_of_annotation = [tuple(sorted(spans_of(path, annotation, caption))) for annotation in annotations]
     given = record.get("tokens_positive_eval")
+    where = f"{path}: images record {record['id']}: tokens_positive_eval"
     if given is None:
         wanted = sorted(set(spans_of_annotation))
     else:
-        where = f"{path}: images record {record['id']}: tokens_positive_eval"
         entries = given if isinstance(given, list) else [given]
         wanted = [checked_spans(where, spans, caption) for spans in entries]
     phrases = []
@@ -212,7 +225,9 @@ def _phrases(
             for annotation, other in zip(annotations, spans_of_annotation, strict=True)
             if (other == spans if given is None else set(other) & set(spans))
         ]
-        boxes = torch.tensor([xywh_of(path, annotation) for annotation in members], dtype=torch.float32).view(-1, 4)
+        if not members:
+            raise DataError(f"{where}: no annotation has the span {list(spans)}; evaluated phrases need a box")
+        boxes = torch.tensor([xywh_of(path, annotation) for annotation in members], dtype=torch.float64)
         kinds = [str(field(path, annotation, "annotations", group_by)) for annotation in members] if group_by else []
         text = " ".join(caption[start:end] for start, end in spans)
         phrases.append(TruePhrase(text, spans, xywh_to_xyxy(boxes), tuple(dict.fromkeys(kinds))))
@@ -223,9 +238,9 @@ def _query(phrase: TruePhrase, answer: Mapping[str, Any], protocol: Protocol) ->
     targets = phrase.boxes
     if protocol == "merged-box" and len(targets):
         targets = torch.cat([targets[:, :2].amin(dim=0), targets[:, 2:].amax(dim=0)]).unsqueeze(0)
-    boxes = torch.tensor(answer["boxes"], dtype=torch.float32).view(-1, 4)
-    return Query(boxes, torch.tensor(answer["scores"], dtype=torch.float32), targets, phrase.kinds)
+    boxes = torch.tensor(answer["boxes"], dtype=torch.float64).view(-1, 4)
+    return Query(boxes, torch.tensor(answer["scores"], dtype=torch.float64), targets, phrase.kinds)
 
 
-def _named(key: Key, key_fields: Sequence[str]) -> str:
+def _named(key: Sequence[int | str], key_fields: Sequence[str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in zip(key_fields, key, strict=True))

@@ -6,18 +6,12 @@ detections of a category over all images; standard AP the 300 best of an image.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-
-from glip.annotations import annotations_by_image, category_names, field, read_object, section, xywh_of
-from glip.errors import DataError
-from glip.evaluation.benchmark import Benchmark, Question, Record, Vocabulary, folder_of, labelled_boxes
-from glip.structures.detections import Detections
 
 Protocol = Literal["fixed", "standard"]
 Floats = npt.NDArray[np.float64]
@@ -74,12 +68,13 @@ def score_lvis(
         per_image: most detections of an image (standard).
     """
     evaluation = _Evaluation(annotations)
-    detections = _collect(predictions, evaluation.category_ids)
+    detections = _collect(predictions)
     if protocol == "fixed":
         detections = _best_of_groups(detections, detections.category, per_category)
     else:
         detections = _best_of_groups(detections, detections.image, per_image)
-    return evaluation.report(_with_area(detections))
+    known = np.isin(detections.category, evaluation.category_ids)  # what is unknown has used up its place before
+    return evaluation.report(_with_area(detections.take(np.flatnonzero(known))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +84,15 @@ class _Detections:
     image: npt.NDArray[np.int64]
     category: npt.NDArray[np.int64]
     score: Floats
-    box: Floats  # (N, 4) xyxy
+    box: Floats  # (N, 4) xywh
 
     def take(self, which: npt.NDArray[Any]) -> "_Detections":
         """Some rows."""
         return _Detections(self.image[which], self.category[which], self.score[which], self.box[which])
 
 
-def _collect(predictions: Iterable[Mapping[str, Any]], known: Iterable[int]) -> _Detections:
-    """All detections of known categories, by image id and then as given."""
+def _collect(predictions: Iterable[Mapping[str, Any]]) -> _Detections:
+    """All detections, by image id and then as given; boxes xywh, as LVIS's own code compares them."""
     records = sorted(predictions, key=lambda record: int(record["image_id"]))
     counts = [len(record["scores"]) for record in records]
     image = np.repeat([int(record["image_id"]) for record in records], counts).astype(np.int64)
@@ -107,8 +102,9 @@ def _collect(predictions: Iterable[Mapping[str, Any]], known: Iterable[int]) -> 
     empty = _Detections(image, image, np.zeros(0), np.zeros((0, 4)))
     if not records:
         return empty
-    all_detections = _Detections(image, np.concatenate(labels), np.concatenate(scores), np.concatenate(boxes))
-    return all_detections.take(np.flatnonzero(np.isin(all_detections.category, list(known))))
+    corners = np.concatenate(boxes)
+    corners[:, 2:] -= corners[:, :2]
+    return _Detections(image, np.concatenate(labels), np.concatenate(scores), corners)
 
 
 def _best_of_groups(detections: _Detections, keys: npt.NDArray[np.int64], limit: int) -> _Detections:
@@ -119,8 +115,7 @@ def _best_of_groups(detections: _Detections, keys: npt.NDArray[np.int64], limit:
 
 def _with_area(detections: _Detections) -> _Detections:
     """Detections that have an area; those without have used up their places before."""
-    sides = detections.box[:, 2:] - detections.box[:, :2]
-    return detections.take(np.flatnonzero((sides > 0).all(axis=1)))
+    return detections.take(np.flatnonzero((detections.box[:, 2:] > 0).all(axis=1)))
 
 
 def _groups(keys: npt.NDArray[np.int64]) -> dict[int, npt.NDArray[np.int64]]:
@@ -138,7 +133,8 @@ class _Evaluation:
         self.category_ids = sorted(self.frequency)
         self.truths: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
         for annotation in annotations["annotations"]:
-            self.truths[annotation["category_id"], annotation["image_id"]].append(annotation)
+            if annotation["area"] > 0:  # a box without area is none, as for detections
+                self.truths[annotation["category_id"], annotation["image_id"]].append(annotation)
         self.absent = {image["id"]: set(image["neg_category_ids"]) for image in annotations["images"]}
         self.partial = {image["id"]: set(image["not_exhaustive_category_ids"]) for image in annotations["images"]}
 
@@ -200,10 +196,9 @@ def _match(boxes: Floats, scores: Floats, truths: list[Mapping[str, Any]], parti
     matched = np.zeros((len(AREAS), len(THRESHOLDS), len(boxes)), bool)
     ignored = np.zeros_like(matched)
     if len(boxes) and truths:
-        corners = np.array([truth["bbox"] for truth in truths], np.float64)
-        corners[:, 2:] += corners[:, :2]
-        _take_truths(_iou(boxes, corners), outside, matched, ignored)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        true = np.array([truth["bbox"] for truth in truths], np.float64)
+        _take_truths(_iou(boxes, true), outside, matched, ignored)
+    area = boxes[:, 2:].prod(axis=1)
     unheard = (area < AREA_BOUNDS[:, :1]) | (area > AREA_BOUNDS[:, 1:]) | partial  # (A, D)
     ignored |= ~matched & unheard[:, None]
     return _Matches(scores, matched, ignored, (~outside).sum(axis=1))
@@ -248,13 +243,11 @@ def _accumulate(matches: list[_Matches], area: int) -> tuple[Floats, Floats]:
 
 
 def _iou(boxes: Floats, truths: Floats) -> Floats:
-    """`(N, M)` overlaps of xyxy boxes."""
-    top_left = np.maximum(boxes[:, None, :2], truths[None, :, :2])
-    bottom_right = np.minimum(boxes[:, None, 2:], truths[None, :, 2:])
-    intersection = (bottom_right - top_left).clip(min=0).prod(axis=2)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    truth_area = (truths[:, 2:] - truths[:, :2]).prod(axis=1)
-    union = area[:, None] + truth_area[None] - intersection
+    """`(N, M)` overlaps of xywh boxes, in the arithmetic of pycocotools: overlaps on a threshold are decided alike."""
+    low = np.maximum(boxes[:, None, :2], truths[None, :, :2])
+    high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (truths[:, :2] + truths[:, 2:])[None])
+    intersection = (high - low).clip(min=0).prod(axis=2)
+    union = boxes[:, 2:].prod(axis=1)[:, None] + truths[:, 2:].prod(axis=1)[None] - intersection
     overlaps: Floats = intersection / np.maximum(union, np.finfo(np.float64).tiny)
     return overlaps
 
@@ -263,92 +256,3 @@ def _mean(values: Floats) -> float:
     """Mean of what is defined; -1 if nothing is."""
     defined = values[values > -1]
     return float(defined.mean()) if len(defined) else -1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class LvisBenchmark(Benchmark):
-    """LVIS v1, all categories of the file.
-
-    Attributes:
-        annotations: the JSON file.
-        images: folder that `file_name` is relative to (without it, the last two parts of `coco_url`); None for the
-            file's own.
-        protocol: "fixed" or "standard".
-        chunk_size: most names in a caption; None for as many as fit. The published numbers use 40.
-    """
-
-    name: ClassVar[str] = "lvis"
-    fields: ClassVar[tuple[str, ...]] = ("image_id", "boxes", "scores", "labels")
-
-    annotations: Path
-    images: Path | None = None
-    protocol: Protocol = "fixed"
-    chunk_size: int | None = None
-
-    def settings(self) -> Record:
-        """The file, the protocol and the caption's rule."""
-        return {
-            "annotations": str(self.annotations),
-            "protocol": self.protocol,
-            "chunk_size": self.chunk_size,
-            "prompt order": "by category id",
-        }
-
-    def questions(self) -> list[Question]:
-        """All categories by id, of every image."""
-        content = read_object(self.annotations)
-        names = category_names(self.annotations, content)
-        ids = tuple(sorted(names))
-        words = Vocabulary(tuple(names[key] for key in ids), ids, chunk_size=self.chunk_size)
-        folder = folder_of(self.annotations, self.images)
-        return [
-            Question((field(self.annotations, record, "images", "id"),), folder / self._picture(record), words)
-            for record in section(self.annotations, content, "images")
-        ]
-
-    def answer(self, question: Question, found: Detections) -> Record:
-        """Image id, boxes, scores and category ids."""
-        return labelled_boxes(question, found)
-
-    def score(self, predictions: Sequence[Record]) -> Record:
-        """LVIS's numbers, and AP of each category by its name."""
-        truth = read_lvis_truth(self.annotations)
-        report = score_lvis(truth, predictions, protocol=self.protocol)
-        names = category_names(self.annotations, truth)
-        per_class = {names[key]: {"AP": value} for key, value in report.per_category.items()}
-        return {**report.metrics, "per_class": per_class}
-
-    def _picture(self, record: Record) -> str:
-        if "file_name" in record:
-            return str(record["file_name"])
-        return "/".join(str(field(self.annotations, record, "images", "coco_url")).split("/")[-2:])
-
-
-def read_lvis_truth(path: str | Path) -> Record:
-    """An LVIS v1 file with every field that the metrics need checked.
-
-    Raises:
-        FileError: there is no such file.
-        DataError: a record is not of this form; the message names it.
-    """
-    content = read_object(path)
-    names = category_names(path, content)
-    for category in section(path, content, "categories"):
-        if field(path, category, "categories", "frequency") not in FREQUENCIES:
-            raise DataError(
-                f"{path}: category {category['id']}: frequency must be r, c or f, got {category['frequency']!r}"
-            )
-    annotations_by_image(path, content)
-    for record in section(path, content, "images"):
-        for name in ("neg_category_ids", "not_exhaustive_category_ids"):
-            if not isinstance(field(path, record, "images", name), list):
-                raise DataError(f"{path}: images record {record['id']}: {name} must be a list, got {record[name]!r}")
-    for annotation in section(path, content, "annotations"):
-        if field(path, annotation, "annotations", "category_id") not in names:
-            raise DataError(
-                f"{path}: annotation {annotation.get('id')}: category_id {annotation['category_id']!r} is not in "
-                "categories; add it there"
-            )
-        field(path, annotation, "annotations", "area")
-        xywh_of(path, annotation)
-    return content

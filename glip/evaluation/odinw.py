@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from glip.annotations import category_names, read_object
+from glip.annotations import category_names, is_id, read_object
 from glip.errors import ConfigError, DataError, FileError
 from glip.evaluation.benchmark import Record
 from glip.evaluation.coco import CocoBenchmark
 from glip.text.prompts import Affix
 
 LEFT_OUT = "plantdoc_100x100"  # of the official 36 task files; the official list of 35 leaves it out
-SUITES = {13: "ODinW-13", 35: "ODinW-35"}
+SUMMARY = "summary"  # the name of the file that a suite's average goes to; no task may have it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,9 @@ def read_odinw_tasks(
             files.append(path)
     tasks = [_read_task(file, root, split, use_prompts=use_prompts, plus_one=plus_one) for file in files]
     names = [task.task for task in tasks]
-    twice = [name for name in names if names.count(name) > 1]
+    twice = [name for name in names if names.count(name) > 1 or name == SUMMARY]
     if twice:
-        raise ConfigError(f"two task files are named {twice[0]!r}; results are kept by name, so rename one")
+        raise ConfigError(f"a task file may not be named {twice[0]!r}: results are kept by name, and this one is taken")
     return tasks
 
 
@@ -78,15 +78,18 @@ def summarize(metrics: Mapping[str, Mapping[str, Any]]) -> Record:
         metrics: COCO's numbers by task.
 
     Raises:
-        DataError: there is no task.
+        DataError: there is no task, or one has no boxes.
     """
     if not metrics:
         raise DataError("ODinW's average needs at least one task, got none")
-    values = [float(numbers["AP"]) for numbers in metrics.values()]
+    values = {name: float(numbers["AP"]) for name, numbers in metrics.items()}
+    undefined = sorted(name for name, value in values.items() if value < 0)
+    if undefined:
+        raise DataError(f"ODinW's average needs boxes in every task, but {undefined[0]!r} has none in this split")
     return {
-        "suite": SUITES.get(len(values), f"{len(values)} tasks"),
-        "average AP": statistics.fmean(values),
-        "median AP": statistics.median(values),
+        "number of tasks": f"{len(values)}",
+        "average AP": statistics.fmean(values.values()),
+        "median AP": statistics.median(values.values()),
         "tasks": {name: dict(numbers) for name, numbers in metrics.items()},
     }
 
@@ -95,24 +98,20 @@ def _read_task(path: Path, root: Path, split: str | None, *, use_prompts: bool, 
     sets = _datasets(path)
     split = split or _test_split(path, sets)
     register = sets.get("REGISTER") or {}
-    if split not in register:
-        raise ConfigError(f"{path}: DATASETS.REGISTER has no split {split!r}; it has {sorted(register)}")
+    if not isinstance(register, dict) or split not in register:
+        known = sorted(map(str, register)) if isinstance(register, dict) else register
+        raise ConfigError(f"{path}: DATASETS.REGISTER has no split {split!r}; it has {known}")
     entry = register[split]
     for name in ("ann_file", "img_dir"):
         if not isinstance(entry, dict) or not isinstance(entry.get(name), str):
             raise ConfigError(f"{path}: DATASETS.REGISTER.{split}: {name!r} must be a path, got {entry!r}")
     annotations = root / entry["ann_file"]
-    names = affixes = None
-    if use_prompts:
-        own = category_names(annotations, read_object(annotations))
-        names = _override(path, sets.get("OVERRIDE_CATEGORY"), own)
-        affixes = _affixes(path, sets.get("CAPTION_PROMPT"))
     return OdinwTask(
         task=path.stem,
         annotations=annotations,
         images=root / entry["img_dir"],
-        names=names,
-        affixes=affixes,
+        classes=_classes(path, sets.get("OVERRIDE_CATEGORY"), annotations) if use_prompts else None,
+        affixes=_affixes(path, sets.get("CAPTION_PROMPT")) if use_prompts else None,
         plus_one=plus_one,
     )
 
@@ -136,26 +135,38 @@ def _test_split(path: Path, sets: Mapping[str, Any]) -> str:
     """The split that the official command evaluates; YAML has it as a list, or as a Python tuple in a string."""
     value = sets.get("TEST")
     given = _literal(path, "TEST", value) if isinstance(value, str) and value.startswith("(") else value
-    names = [given] if isinstance(given, str) else list(given or [])
+    names = [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else []
     if len(names) != 1 or not isinstance(names[0], str):
         raise ConfigError(f"{path}: DATASETS.TEST must name one split, got {value!r}; or choose one with --split")
     return names[0]
 
 
-def _override(path: Path, given: Any, own: Mapping[Any, str]) -> dict[str, str] | None:
-    """Other names by the annotation file's names."""
+def _classes(path: Path, given: Any, annotations: Path) -> tuple[tuple[int | str, str], ...] | None:
+    """What stands in the annotation file's place of categories: ids and names, in the override's order."""
     if given in (None, ""):
         return None
-    names = {}
+    known = category_names(annotations, read_object(annotations))
+    classes = []
     for record in _records(path, "OVERRIDE_CATEGORY", given, ("id", "name")):
-        if record["id"] in own:
-            names[own[record["id"]]] = str(record["name"])
-    return names
+        if not is_id(record["id"]) or record["id"] not in known:
+            raise ConfigError(
+                f"{path}: DATASETS.OVERRIDE_CATEGORY: {record['id']!r} is no category id of {annotations}"
+            )
+        classes.append((record["id"], str(record["name"])))
+    return tuple(classes)
 
 
 def _affixes(path: Path, given: Any) -> tuple[Affix, ...] | None:
+    """A manual prompt: a list, or the path of a YAML file that holds one."""
     if given in (None, ""):
         return None
+    if isinstance(given, str) and given.strip().endswith((".yaml", ".yml")):
+        import yaml
+
+        file = path.parent / given.strip()
+        if not file.is_file():
+            raise FileError(f"{path}: DATASETS.CAPTION_PROMPT: no such file {file}")
+        given = yaml.safe_load(file.read_text(encoding="utf-8"))
     records = _records(path, "CAPTION_PROMPT", given, ("prefix", "name", "suffix"))
     return tuple((str(r["prefix"]), str(r["name"]), str(r["suffix"])) for r in records)
 
@@ -171,5 +182,5 @@ def _literal(path: Path, key: str, text: str) -> Any:
     """A Python literal, as the official files write lists; it is never run."""
     try:
         return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ConfigError(f"{path}: DATASETS.{key} is no list that can be read: {text[:60]!r}") from error

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from glip.annotations import field, read_object, section, xywh_of
+from glip.annotations import annotations_by_image, field, read_object, xywh_of
 from glip.errors import DataError
-from glip.evaluation.benchmark import Benchmark, Question, Record, folder_of, scored_boxes
+from glip.evaluation.benchmark import Benchmark, Question, Record, fingerprint, folder_of, scored_boxes
 from glip.evaluation.recall import Overlap, Query, RecallReport, count_hits
 from glip.structures.boxes import xywh_to_xyxy
 from glip.structures.detections import Detections
@@ -33,7 +33,11 @@ def score_refcoco(
         DataError: a prediction is of an expression that is not annotated.
     """
     truth = {record["image_id"]: record["bbox"] for record in annotations["annotations"]}
-    found = {record["image_id"]: record for record in predictions}
+    found: dict[Any, Mapping[str, Any]] = {}
+    for record in predictions:
+        if record["image_id"] in found:
+            raise DataError(f"predictions: expression {record['image_id']!r} stands there twice; give one record each")
+        found[record["image_id"]] = record
     strangers = found.keys() - truth.keys()
     if strangers:
         raise DataError(f"predictions: expression {min(strangers, key=str)} is not in the annotation file")
@@ -69,19 +73,23 @@ class RefCocoBenchmark(Benchmark):
 
     def settings(self) -> Record:
         """The file and the overlap."""
-        return {"annotations": str(self.annotations), "overlap": self.overlap}
+        return {
+            "annotations": str(self.annotations),
+            "annotations_hash": fingerprint(self.annotations),
+            "images": str(folder_of(self.annotations, self.images)),
+            "overlap": self.overlap,
+        }
 
     def questions(self) -> list[Question]:
         """One an expression; all of it is the phrase."""
-        content = read_object(self.annotations)
         folder = folder_of(self.annotations, self.images)
         return [
             Question(
-                (field(self.annotations, record, "images", "id"),),
+                (record["id"],),
                 folder / str(field(self.annotations, record, "images", "file_name")),
                 prompt_from_expression(str(field(self.annotations, record, "images", "caption"))),
             )
-            for record in section(self.annotations, content, "images")
+            for record in read_refcoco_truth(self.annotations)["images"]
         ]
 
     def answer(self, question: Question, found: Detections) -> Record:
@@ -89,11 +97,25 @@ class RefCocoBenchmark(Benchmark):
         return {"image_id": question.key[0], **scored_boxes(found)}
 
     def score(self, predictions: Sequence[Record]) -> Record:
-        """Precisions, hits and totals."""
-        content = read_object(self.annotations)
-        for annotation in section(self.annotations, content, "annotations"):
-            field(self.annotations, annotation, "annotations", "image_id")
-            xywh_of(self.annotations, annotation)
-        report = score_refcoco(content, predictions, overlap=self.overlap)
+        """Precisions and hits of each rank, and how many expressions there are."""
+        report = score_refcoco(read_refcoco_truth(self.annotations), predictions, overlap=self.overlap)
         shares = {rank.replace("recall", "precision"): by_kind["all"] for rank, by_kind in report.recall.items()}
-        return {**shares, "hits": report.hits, "totals": report.totals}
+        hits = {rank.replace("recall", "precision"): by_kind["all"] for rank, by_kind in report.hits.items()}
+        return {**shares, "hits": hits, "totals": report.totals}
+
+
+def read_refcoco_truth(path: str | Path) -> Record:
+    """A file in MDETR's layout: each image record is an expression, and has one annotation.
+
+    Raises:
+        FileError: there is no such file.
+        DataError: a record is not of this form; the message names it.
+    """
+    content = read_object(path)
+    by_image = annotations_by_image(path, content)
+    for record in content["images"]:
+        found = by_image.get(record["id"], [])
+        if len(found) != 1:
+            raise DataError(f"{path}: images record {record['id']!r}: needs one annotation, has {len(found)}")
+        xywh_of(path, found[0])
+    return content

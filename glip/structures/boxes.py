@@ -41,12 +41,17 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor, *, pixel: float = 0.0) -> Tenso
     Returns:
         `(N, M)` in `[0, 1]`; 0 where both boxes are empty.
     """
+    intersection = _shared_areas(boxes1, boxes2, pixel=pixel)
+    union = box_areas(boxes1, pixel=pixel)[:, None] + box_areas(boxes2, pixel=pixel)[None] - intersection
+    return torch.where(union > 0, intersection / union.clamp(min=torch.finfo(union.dtype).tiny), 0.0)
+
+
+def _shared_areas(boxes1: Tensor, boxes2: Tensor, *, pixel: float = 0.0) -> Tensor:
+    """`(N, M)` areas of the intersections."""
     top_left = torch.maximum(boxes1[:, None, :2], boxes2[None, :, :2])  # (N, M, 2)
     bottom_right = torch.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:])  # (N, M, 2)
     sides = (bottom_right - top_left + pixel).clamp(min=0)
-    intersection = sides[..., 0] * sides[..., 1]
-    union = box_areas(boxes1, pixel=pixel)[:, None] + box_areas(boxes2, pixel=pixel)[None] - intersection
-    return torch.where(union > 0, intersection / union.clamp(min=torch.finfo(union.dtype).tiny), 0.0)
+    return sides[..., 0] * sides[..., 1]
 
 
 def elementwise_giou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -88,8 +93,8 @@ def pairwise_giou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
         dim=2,
     )
     hull_area = box_areas(hull)
-    both = box_areas(boxes1)[:, None] + box_areas(boxes2)[None]
-    union = both / (1 + iou)  # since IoU = (both - union) / union
+    shared = _shared_areas(boxes1, boxes2)
+    union = box_areas(boxes1)[:, None] + box_areas(boxes2)[None] - shared
     empty = (hull_area - union) / hull_area.clamp(min=torch.finfo(iou.dtype).tiny)
     return torch.where(hull_area > 0, iou - empty, iou)
 

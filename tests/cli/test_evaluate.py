@@ -99,7 +99,7 @@ def test_odinw_writes_a_file_for_each_task_and_a_summary(data: Path, glip_comman
     summary = json.loads((data / "out" / "summary.json").read_text())["metrics"]
     aps = [json.loads((data / "out" / f"{name}.json").read_text())["metrics"]["AP"] for name in ("a", "b")]
     assert summary["average AP"] == pytest.approx(sum(aps) / 2)
-    assert summary["suite"] == "2 tasks"
+    assert summary["number of tasks"] == "2"
     again = (*arguments, "--predictions", data / "out", "--output", data / "again")
     assert glip_command(*again) == 0
     assert json.loads((data / "again" / "summary.json").read_text())["metrics"] == summary
@@ -197,3 +197,28 @@ def test_what_to_fit_and_where_to_write_it_go_together(
     arguments = ("calibration", "--annotations", data / "dev.json", "--predictions", scored)
     assert glip_command(*arguments, "--fit", "isotonic") == 1
     assert "go together" in capsys.readouterr().err
+
+
+def test_what_is_undefined_is_a_dash(
+    data: Path, scored: Path, glip_command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert glip_command("coco-json", "--annotations", data / "dev.json", "--predictions", scored) == 0
+    assert "APl\t-" in capsys.readouterr().out.splitlines()  # there is no large box
+
+
+def test_two_results_need_two_files(
+    data: Path, scored: Path, glip_command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("calibration", "--annotations", data / "dev.json", "--predictions", scored, "--fit", "isotonic")
+    assert glip_command(*arguments, "--calibrator", data / "x.json", "--output", data / "x.json") == 1
+    assert "give two names" in capsys.readouterr().err
+
+
+def test_images_may_have_words_as_ids(data: Path, scored: Path, glip_command: Command) -> None:
+    for name in ("dev.json", "p.jsonl"):
+        text = (data / name).read_text().replace('"image_id": 1', '"image_id": "one"')
+        (data / name).write_text(text.replace('{"id": 1, "file', '{"id": "one", "file'))
+    arguments = ("--annotations", data / "dev.json", "--predictions", scored)
+    assert glip_command("coco-json", *arguments) == 0
+    assert glip_command("calibration", *arguments) == 0
+    assert glip_command("report", *arguments, "--output", data / "e.html") == 0

@@ -16,6 +16,8 @@ from glip.engine.evaluation import RunOptions, evaluate, evaluate_all, score_fil
 from glip.engine.evaluation_config import build_benchmark, read_evaluation_config
 from glip.errors import ConfigError, DataError, FileError
 from glip.evaluation.coco import CocoBenchmark
+from glip.evaluation.grounding import GroundingBenchmark
+from glip.evaluation.lvis_benchmark import LvisBenchmark
 from glip.predictor import Predictor
 from glip.processing import GlipImageProcessor, GlipProcessor
 from tests.cli.quick import quick_predictor
@@ -86,6 +88,7 @@ def test_from_class_names_to_coco_numbers_as_the_recorded_official_detections_gi
     expected = score_file(benchmark, tmp_path / "official.json", None)["metrics"]
     assert result is not None
     assert expected["AP"] > 0.1
+    assert len(json.loads((tmp_path / "ours.results.json").read_text())) == len(boxes)
     assert result["metrics"] == expected
     (ours,) = (json.loads(line) for line in (tmp_path / "ours.predictions.jsonl").read_text().splitlines())
     assert len(ours["boxes"]) == len(boxes)
@@ -122,7 +125,7 @@ def test_scoring_the_predictions_again_gives_the_same_numbers(cats: Path, quick:
     assert json.loads((tmp_path / "again.json").read_text()) == again
 
 
-@pytest.mark.parametrize("finished", ["r.json", "r.predictions.jsonl"])
+@pytest.mark.parametrize("finished", ["r.json", "r.predictions.jsonl", "r.results.json"])
 def test_a_finished_file_is_not_replaced_unless_asked_for(
     finished: str, cats: Path, quick: Predictor, tmp_path: Path
 ) -> None:
@@ -145,6 +148,51 @@ def test_several_benchmarks_and_what_is_finished_is_kept(cats: Path, quick: Pred
     assert (folder / "plain.json").stat().st_mtime_ns == before
     with pytest.raises(FileError, match=r"plain\.json: exists already, with another model \('made up', now 'other'\)"):
         evaluate_all(benchmarks, quick, folder, RunOptions("other"))
+
+
+def test_a_run_that_was_stopped_before_its_results_goes_on(
+    cats: Path, quick: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark = CocoBenchmark(annotations=cats)
+    with monkeypatch.context() as patch:
+        patch.setattr(CocoBenchmark, "score", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate(benchmark, quick, tmp_path / "r.json", OPTIONS)
+    assert (tmp_path / "r.predictions.jsonl").exists()
+    (tmp_path / "r.results.json").unlink()
+    assert evaluate(benchmark, quick, tmp_path / "r.json", OPTIONS)
+    assert not (tmp_path / "r.predictions.partial").exists()
+
+
+def test_results_of_another_annotation_file_are_not_kept(cats: Path, quick: Predictor, tmp_path: Path) -> None:
+    evaluate_all({"cats": CocoBenchmark(annotations=cats)}, quick, tmp_path / "results", OPTIONS)
+    cats.write_text(cats.read_text().replace("[40, 5,", "[10, 5,"))
+    with pytest.raises(FileError, match="with another annotations_hash"):
+        evaluate_all({"cats": CocoBenchmark(annotations=cats)}, quick, tmp_path / "results", OPTIONS)
+
+
+def test_lvis_keeps_three_hundred_boxes_of_a_caption_and_says_so(cats: Path, quick: Predictor, tmp_path: Path) -> None:
+    content = json.loads(cats.read_text())
+    content["images"][0] |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    content["annotations"][0]["area"] = 9000
+    content["categories"][0]["frequency"] = "f"
+    result = evaluate(LvisBenchmark(annotations=write_json(cats, **content)), quick, tmp_path / "r.json", OPTIONS)
+    assert result is not None
+    assert result["settings"]["rules"]["max_detections"] == 300
+    assert quick.rules.max_detections == 100
+
+
+def test_a_caption_over_the_limit_is_cut_and_what_lies_beyond_is_missed(
+    cats: Path, quick: Predictor, tmp_path: Path
+) -> None:
+    caption = "a cat " + "and then " * 200 + "a dog"
+    image = {"id": 1, "file_name": "cat.png", "width": 144, "height": 96, "caption": caption}
+    spans = [[0, 5], [len(caption) - 5, len(caption)]]
+    boxes = [{"id": n, "image_id": 1, "bbox": [40, 5, 100, 90], "tokens_positive": [s]} for n, s in enumerate(spans)]
+    path = write_json(tmp_path / "words.json", images=[image], annotations=boxes)
+    evaluate(GroundingBenchmark(annotations=path), quick, tmp_path / "r.json", OPTIONS)
+    (answer,) = (json.loads(line) for line in (tmp_path / "r.predictions.jsonl").read_text().splitlines())
+    assert [bool(phrase["boxes"]) for phrase in answer["phrases"]] == [True, False]
 
 
 def test_a_missing_annotation_file_stops_all_before_the_first_picture(

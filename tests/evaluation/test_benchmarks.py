@@ -12,7 +12,7 @@ from glip.evaluation.benchmark import Benchmark, Question, Vocabulary
 from glip.evaluation.coco import CocoBenchmark
 from glip.evaluation.flickr30k import Flickr30kBenchmark, read_entities
 from glip.evaluation.grounding import GroundingBenchmark, read_grounding_truth
-from glip.evaluation.lvis import LvisBenchmark
+from glip.evaluation.lvis_benchmark import LvisBenchmark
 from glip.evaluation.refcoco import RefCocoBenchmark
 from glip.structures.detections import Detections
 from glip.structures.prompt import Prompt, phrase_texts
@@ -63,7 +63,8 @@ def test_coco_asks_for_all_classes_in_the_files_order_and_counts_labels_from_one
 def test_an_unused_background_is_no_class(tmp_path: Path) -> None:
     categories = [{"id": 0, "name": "creatures"}, {"id": 1, "name": "fish"}]
     path = write(tmp_path / "a.json", images=[image(5)], annotations=[], categories=categories)
-    assert only(CocoBenchmark(annotations=path)).words == Vocabulary(("fish",), (1,))
+    words = Vocabulary(("fish",), (2,))  # positions in the file still count it
+    assert only(CocoBenchmark(annotations=path)).words == words
 
 
 def test_coco_numbers_of_each_class_go_by_name(tmp_path: Path) -> None:
@@ -75,7 +76,24 @@ def test_coco_numbers_of_each_class_go_by_name(tmp_path: Path) -> None:
         "dog": {"AP": pytest.approx(1.0), "AP50": pytest.approx(1.0)},
         "car": {"AP": -1.0, "AP50": -1.0},
     }
-    assert CocoBenchmark(annotations=path).score([])["per_class"]["dog"] == {"AP": 0.0, "AP50": 0.0}
+    nothing = CocoBenchmark(annotations=path).score([])
+    assert nothing["per_class"]["dog"] == {"AP": 0.0, "AP50": 0.0}
+    assert (nothing["APs"], nothing["APl"]) == (0.0, -1.0)  # there is no large box
+
+
+def test_classes_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    box = {"id": 1, "image_id": 5, "category_id": 3, "bbox": [0, 0, 10, 10]}
+    categories = [{"id": 18, "name": "mouse"}, {"id": 3, "name": "mouse"}]
+    path = write(tmp_path / "a.json", images=[image(5)], annotations=[box], categories=categories)
+    assert list(CocoBenchmark(annotations=path).score([])["per_class"]) == ["mouse (3)", "mouse (18)"]
+
+
+def test_annotations_may_have_any_numbers(tmp_path: Path) -> None:
+    """Pycocotools takes number 0 for no match, and loses one of two equal ones."""
+    boxes = [{"id": 0, "image_id": 5, "category_id": 3, "bbox": [20 * n, 0, 10, 10]} for n in range(2)]
+    path = write(tmp_path / "a.json", images=[image(5)], annotations=boxes, categories=[{"id": 3, "name": "mouse"}])
+    right = [{"image_id": 5, "boxes": [[0, 0, 10, 10], [20, 0, 30, 10]], "scores": [0.9, 0.8], "labels": [1, 1]}]
+    assert CocoBenchmark(annotations=path).score(right)["AP"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -128,14 +146,23 @@ def test_each_different_set_of_spans_is_a_phrase(tmp_path: Path) -> None:
 def test_evaluated_phrases_take_every_box_that_shares_a_span(tmp_path: Path) -> None:
     """MDETR's converter merges nearly equal boxes, which then have the spans of both phrases."""
     path = grounding_file(
-        tmp_path / "g.json", ([1, 2, 3, 4], [[0, 5], [12, 22]]), tokens_positive_eval=[[[0, 5]], [[12, 22]], [[28, 33]]]
+        tmp_path / "g.json", ([1, 2, 3, 4], [[0, 5], [12, 22]]), tokens_positive_eval=[[[0, 5]], [[12, 22]]]
     )
     (sentence,) = read_grounding_truth(path).values()
-    assert [(phrase.text, len(phrase.boxes)) for phrase in sentence.phrases] == [
-        ("a man", 1),
-        ("a red ball", 1),
-        ("a man", 0),
-    ]
+    assert [(phrase.text, len(phrase.boxes)) for phrase in sentence.phrases] == [("a man", 1), ("a red ball", 1)]
+
+
+def test_the_order_of_spans_has_no_meaning(tmp_path: Path) -> None:
+    spans = [[0, 5], [12, 22]]
+    path = grounding_file(tmp_path / "g.json", ([1, 2, 3, 4], spans), ([5, 5, 5, 5], spans[::-1]))
+    (sentence,) = read_grounding_truth(path).values()
+    assert [(phrase.text, len(phrase.boxes)) for phrase in sentence.phrases] == [("a man a red ball", 2)]
+
+
+def test_ids_are_compared_as_words(tmp_path: Path) -> None:
+    benchmark = GroundingBenchmark(annotations=grounding_file(tmp_path / "g.json", ([1, 2, 3, 4], [[0, 5]])))
+    answer = {"image_id": "3", "phrases": [{"boxes": [[1, 2, 4, 6]], "scores": [1.0]}]}
+    assert benchmark.score([answer])["recall@1"] == {"all": 1.0}
 
 
 def test_phrases_may_be_grouped_by_a_field(tmp_path: Path) -> None:
@@ -183,7 +210,8 @@ def test_flickr30k_answers_by_image_and_sentence() -> None:
 
 
 def test_refcoco_asks_with_the_whole_expression_and_takes_every_box(tmp_path: Path) -> None:
-    path = write(tmp_path / "r.json", images=[image(3, caption="left cat")], annotations=[])
+    box = {"id": 1, "image_id": 3, "bbox": [1, 2, 3, 4]}
+    path = write(tmp_path / "r.json", images=[image(3, caption="left cat")], annotations=[box])
     benchmark = RefCocoBenchmark(annotations=path)
     question = only(benchmark)
     assert isinstance(question.words, Prompt)
@@ -252,6 +280,21 @@ def test_the_good_file_is_taken_by(kind: str, tmp_path: Path) -> None:
             changed("images", tokens_positive_eval=[[[3, 3]]]),
             "5: tokens_positive_eval must be",
             id="an empty span",
+        ),
+        pytest.param("coco", changed("annotations", area="big"), "area must be a number", id="a word as area"),
+        pytest.param("coco", changed("annotations", iscrowd=2), "iscrowd must be 0 or 1, got 2", id="crowd 2"),
+        pytest.param("coco", changed("annotations", category_id=[1]), "category_id must be", id="a list as class"),
+        pytest.param("coco", changed("categories", name=5), "name must be a word", id="a number as name"),
+        pytest.param("coco", {**GOOD, "images": GOOD["images"] * 2}, "id 5 stands there twice", id="an image twice"),
+        pytest.param("coco", {**GOOD, "annotations": "x"}, "'annotations' must be a list", id="a word as annotations"),
+        pytest.param("lvis", changed("categories", id="1"), "categories id must be a whole number", id="a word as id"),
+        pytest.param("lvis", changed("images", neg_category_ids=[[1]]), "must be a list", id="lists as negatives"),
+        pytest.param(
+            "grounding", changed("images", tokens_positive_eval=[[[28, 33]]]), "no annotation has the span", id="no box"
+        ),
+        pytest.param("refcoco", {**GOOD, "annotations": []}, "needs one annotation, has 0", id="nothing referred to"),
+        pytest.param(
+            "refcoco", {**GOOD, "annotations": GOOD["annotations"] * 2}, "needs one annotation, has 2", id="two boxes"
         ),
         pytest.param("refcoco", changed("annotations", bbox="x"), "annotation 1: bbox must be", id="a word as box"),
         pytest.param("refcoco", changed("images", caption=None), "5: field 'caption' is missing", id="no expression"),

@@ -13,7 +13,7 @@ AQUARIUM = """
 DATASETS:
   CAPTION_PROMPT: '[{"prefix": "", "name": "penguin", "suffix": ", which is black and white"},
     {"prefix": "", "name": "fish", "suffix": ""},]'
-  OVERRIDE_CATEGORY: '[{"id": 1, "name": "bird", "supercategory": "creatures"}, {"id": 9, "name": "unused"}]'
+  OVERRIDE_CATEGORY: '[{"id": 1, "name": "bird", "supercategory": "creatures"}, {"id": 2, "name": "fish"}]'
   REGISTER:
     minival: {ann_file: sea/mini_val/a.json, img_dir: sea/mini_val}
     test: {ann_file: sea/test/a.json, img_dir: sea/test}
@@ -54,7 +54,8 @@ def test_a_task_by_hand(root: Path) -> None:
     assert task.annotations == root / "sea/mini_val/a.json"
     assert task.questions()[0].image == root / "sea/mini_val/x.jpg"
     words = vocabulary(task)
-    assert words.labels == ("bird", "fish")  # 9 is not a category of the file
+    assert words.labels == ("bird", "fish")
+    assert words.ids == (1, 2)
     assert words.affixes == (("", "penguin", ", which is black and white"), ("", "fish", ""))
     assert task.settings()["task"] == "Aquarium"
     assert task.settings()["prompt order"] == ["bird", "fish"]
@@ -96,6 +97,9 @@ def test_a_folder_gives_its_tasks_by_name_without_the_one_that_is_left_out(root:
         pytest.param("DATASETS: {TEST: [], REGISTER: {}}", "must name one split", id="no split"),
         pytest.param("DATASETS: {TEST: [a, b], REGISTER: {}}", "must name one split", id="two splits"),
         pytest.param("DATASETS: {TEST: [v], REGISTER: {v: {}}}", "'ann_file' must be a path", id="no annotation file"),
+        pytest.param("DATASETS: {TEST: 5, REGISTER: {}}", "must name one split", id="a number as split"),
+        pytest.param("DATASETS: {TEST: [v], REGISTER: [v]}", "no split 'v'", id="a list of splits"),
+        pytest.param(AQUARIUM.replace('"id": 2', '"id": 99'), "99 is no category id", id="an unknown class"),
         pytest.param(
             AQUARIUM.replace('"name": "fish", "suffix": ""},', '"name": "fish"},'),
             "CAPTION_PROMPT must be a list",
@@ -117,9 +121,28 @@ def test_missing_files_are_named(root: Path) -> None:
         read_odinw_tasks([root / "empty"], root=root)
 
 
+def test_an_override_takes_the_place_of_the_list_in_its_own_order(root: Path) -> None:
+    before, rest = AQUARIUM.split("OVERRIDE_CATEGORY: ")
+    text = before + 'OVERRIDE_CATEGORY: \'[{"id": 2, "name": "salmon"}]\'\n' + rest.split("\n", 1)[1]
+    (task,) = read_odinw_tasks([task_file(root / "tasks", text)], root=root)
+    assert vocabulary(task).labels == ("salmon",)
+    assert vocabulary(task).ids == (2,)
+    assert list(task.score([])["per_class"]) == ["fish"]
+
+
+def test_a_prompt_may_stand_in_a_file_of_its_own(root: Path) -> None:
+    prompt = [{"prefix": "a", "name": "b", "suffix": "c"}, {"prefix": "", "name": "d", "suffix": ""}]
+    (root / "tasks").mkdir()
+    (root / "tasks" / "prompt.yaml").write_text(json.dumps(prompt))
+    register = "REGISTER: {v: {ann_file: sea/test/a.json, img_dir: sea/test}}"
+    text = f"DATASETS: {{TEST: [v], CAPTION_PROMPT: prompt.yaml, {register}}}"
+    (task,) = read_odinw_tasks([task_file(root / "tasks", text)], root=root)
+    assert vocabulary(task).affixes == (("a", "b", "c"), ("", "d", ""))
+
+
 def test_two_tasks_of_one_name_are_refused(root: Path) -> None:
     paths = [task_file(root / "one"), task_file(root / "two")]
-    with pytest.raises(ConfigError, match="two task files are named 'Aquarium'"):
+    with pytest.raises(ConfigError, match="may not be named 'Aquarium'"):
         read_odinw_tasks(paths, root=root)
 
 
@@ -127,13 +150,13 @@ def test_average_and_median() -> None:
     summary = summarize({"a": {"AP": 0.1}, "b": {"AP": 0.2}, "c": {"AP": 0.9}})
     assert summary["average AP"] == pytest.approx(0.4)
     assert summary["median AP"] == 0.2
-    assert summary["suite"] == "3 tasks"
+    assert summary["number of tasks"] == "3"
     assert summary["tasks"]["c"] == {"AP": 0.9}
 
 
-@pytest.mark.parametrize(("count", "name"), [(13, "ODinW-13"), (35, "ODinW-35")])
-def test_the_official_suites_are_named(count: int, name: str) -> None:
-    assert summarize({str(number): {"AP": 0.5} for number in range(count)})["suite"] == name
+def test_a_task_without_boxes_has_no_average() -> None:
+    with pytest.raises(DataError, match="'b' has none"):
+        summarize({"a": {"AP": 0.1}, "b": {"AP": -1.0}})
 
 
 def test_no_task_has_no_average() -> None:
