@@ -5,12 +5,18 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from glip.data.dataset import Batch
 from glip.detection.anchors import make_anchors
 from glip.detection.assigners import UNASSIGNED, AtssAssigner
 from glip.detection.box_coder import decode_boxes, encode_boxes
-from glip.detection.losses import GlipCriterion, centerness_targets
+from glip.detection.losses import centerness_targets
+from glip.engine.config import TrainConfig
+from glip.engine.trainer import Trainer
+from glip.engine.tuning import TuningConfig
 from glip.models.glip import GlipModel
+from glip.processing import GlipImageProcessor, GlipProcessor
 from glip.structures.output import GlipOutput
 from glip.structures.targets import Targets
 from tests.parity.official import (
@@ -59,19 +65,38 @@ def batch(record: Record) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def model(record: Record, tmp_path_factory: pytest.TempPathFactory) -> GlipModel:
+def trainer(record: Record, tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerBase) -> Trainer:
+    """The trainer of `tools/train.py`, started from the official weights, without dropout."""
+    folder = tmp_path_factory.mktemp("official")
     state = read_weights(DATA / "public_weights_f16.npz")
-    return load_official(state, record.meta, tmp_path_factory.mktemp("official"))
+    load_official(state, record.meta, folder).save_pretrained(folder / "start")
+    GlipProcessor(GlipImageProcessor(), tokenizer).save_pretrained(folder / "start")
+    config = TrainConfig(
+        start=folder / "start",
+        output=folder / "run",
+        sources=({"annotations": "never read", "kind": "grounding"},),  # type: ignore[arg-type]  # pydantic makes it
+        steps=1,
+        tuning=TuningConfig(frozen=()),
+    )
+    made = Trainer(config)
+    without_dropout(made.model)
+    return made
 
 
 @pytest.fixture(scope="module")
-def step(record: Record, model: GlipModel, targets: list[Targets]) -> tuple[GlipOutput, dict[str, Tensor]]:
-    """Forward, loss and backward in training mode without dropout."""
-    without_dropout(model)
+def model(trainer: Trainer) -> GlipModel:
+    return trainer.model
+
+
+@pytest.fixture(scope="module")
+def step(record: Record, trainer: Trainer, targets: list[Targets]) -> tuple[GlipOutput, dict[str, Tensor]]:
+    """Forward, loss and backward as a training step does them, and what the network said."""
     images, sizes = batch(record)
-    output = model(images, record["tokens.input_ids"], record["tokens.attention_mask"], sizes)
-    losses = GlipCriterion()(output, targets)
+    ids, mask = record["tokens.input_ids"], record["tokens.attention_mask"].bool()
+    losses = trainer._losses(Batch(images, sizes, ids, mask, tuple(targets), ("coffee", "cat")))
     torch.stack(list(losses.values())).sum().backward()
+    with torch.no_grad():
+        output = trainer.model(images, ids, mask, sizes)
     return output, losses
 
 
