@@ -6,6 +6,7 @@ Variants are functions that state what differs (`glip_tiny_a`, `glip_tiny`, `gli
 
 import copy
 import difflib
+from collections.abc import Callable
 from dataclasses import field
 from typing import Any, Literal
 
@@ -190,5 +191,14 @@ def glip_nano() -> GlipConfig:
         drop_block=0.0,
     )
 
+
+VARIANTS: dict[str, Callable[[], GlipConfig]] = {
+    "glip-t-a": glip_tiny_a,
+    "glip-t": glip_tiny,
+    "glip-l": glip_large,
+    "glip-r50": glip_resnet50,
+    "glip-nano": glip_nano,
+}
+"""Networks by name, for training from nothing."""
 
 AutoConfig.register(GlipConfig.model_type, GlipConfig)  # a saved tokenizer looks its model up, too

@@ -6,11 +6,12 @@ Unknown names and wrong types are refused by their full path.
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from glip.configuration import VARIANTS
 from glip.data.captions import CaptionRule
 from glip.data.transforms import AugmentationRule
 from glip.detection.losses import LossWeights
@@ -70,6 +71,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         start: the model that training starts from: a folder, or "glip-nano".
+        new_model: or a network with random weights, by its name in `glip.configuration.VARIANTS`.
         output: folder for checkpoints, log and the trained model; an interrupted run there goes on.
         sources: the mixture.
         tuning: what is trained.
@@ -90,7 +92,8 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
         trackers: of accelerate, such as "tensorboard" or "wandb", besides the JSONL log.
     """
 
-    start: Path
+    start: Path | None = None
+    new_model: str | None = None
     output: Path
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     captions: CaptionRule = CaptionRule()
@@ -114,6 +117,14 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     keep_last: PositiveInt = 1
     log_every: PositiveInt = 10
     trackers: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
+        if (self.start is None) == (self.new_model is None):
+            raise ValueError("give one of start (a trained model) and new_model (a network's name)")
+        if self.new_model is not None and self.new_model not in VARIANTS:
+            raise ValueError(f"new_model must be one of {sorted(VARIANTS)}, got {self.new_model!r}")
+        return self
 
 
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
@@ -146,6 +157,8 @@ def build_config(source: str, content: dict[str, Any], overrides: tuple[str, ...
         return TrainConfig(**content)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # said of the whole
+            raise ConfigError(f"{source}: {first['msg']}") from error
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{source}: {place}: {first['msg']}, got {first['input']!r}{_known(first)}") from error
 

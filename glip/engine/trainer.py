@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from glip.configuration import VARIANTS
 from glip.data.dataset import Batch, BatchSampler, Collate, GroundingDataset
 from glip.data.examples import Example
 from glip.data.few_shot import select_shots
@@ -28,7 +29,7 @@ from glip.engine.tuning import merged, prepare_tuning
 from glip.engine.validation import measure
 from glip.errors import CheckpointError, DataError, FileError, GlipError
 from glip.models.glip import GlipModel
-from glip.predictor import Predictor
+from glip.predictor import Predictor, published_processor
 from glip.processing import GlipProcessor
 from glip.weights.folder import find_model
 
@@ -54,18 +55,15 @@ class Trainer:
         self.config = config
         if config.output.exists() and not config.output.is_dir():
             raise FileError(f"output {config.output}: is a file; give a folder")
-        start = find_model(config.start)
-        if not start.is_dir():
-            raise CheckpointError(f"start {start}: is a file; give a folder that save_pretrained wrote")
         self.accelerator = make_accelerator(config.precision, config.trackers, str(config.output))
         if config.batch_size % (self.accelerator.num_processes * config.accumulate):
             raise DataError(
                 f"batch_size {config.batch_size} must be a multiple of processes x accumulate "
                 f"({self.accelerator.num_processes} x {config.accumulate})"
             )
-        self.processor: GlipProcessor = GlipProcessor.from_pretrained(start)
-        torch.manual_seed(config.seed)  # of what a tuning adds
-        self.tuned = prepare_tuning(GlipModel.from_pretrained(start), config.tuning)
+        torch.manual_seed(config.seed)  # of new weights
+        model, self.processor = starting_point(config)
+        self.tuned = prepare_tuning(model, config.tuning)
         self.model = self.tuned.model
         self.model.gradient_checkpointing = config.gradient_checkpointing
         self.model.to(self.accelerator.device)
@@ -300,6 +298,22 @@ class Trainer:
                     own[name] = torch.zeros_like(parameter)
                     fill(own[name], value)
             self.optimizer.state[parameter] = own
+
+
+def starting_point(config: TrainConfig) -> tuple[GlipModel, GlipProcessor]:
+    """The network and the processor that a run starts from.
+
+    Raises:
+        CheckpointError: the start is no model folder.
+    """
+    if config.new_model is not None:
+        return GlipModel(VARIANTS[config.new_model]()), published_processor()
+    assert config.start is not None
+    start = find_model(config.start)
+    if not start.is_dir():
+        raise CheckpointError(f"start {start}: is a file; give a folder that save_pretrained wrote")
+    processor: GlipProcessor = GlipProcessor.from_pretrained(start)
+    return GlipModel.from_pretrained(start), processor
 
 
 def read_sources(
