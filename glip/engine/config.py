@@ -107,7 +107,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     steps: PositiveInt
     batch_size: PositiveInt = 8
     accumulate: PositiveInt = 1
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
     sharded: bool = False
     ema_decay: float = Field(default=0.998, ge=0, lt=1)

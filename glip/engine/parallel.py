@@ -17,7 +17,7 @@ def make_accelerator(precision: str, trackers: tuple[str, ...], folder: str) -> 
     """Accelerate's view of this process; on a machine without an accelerator processes talk through gloo."""
     return Accelerator(
         cpu=not torch.accelerator.is_available(),
-        mixed_precision=precision,
+        mixed_precision="no" if precision == "fp32" else precision,
         log_with=list(trackers) or None,
         project_dir=folder,
     )

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from glip.configuration import VARIANTS
 from glip.data.dataset import Batch, BatchSampler, Collate, GroundingDataset
@@ -23,6 +22,7 @@ from glip.detection.losses import GlipCriterion
 from glip.engine.checkpoint import newest_checkpoint, save_checkpoint, write_checkpoint
 from glip.engine.config import FewShotConfig, SourceConfig, TrainConfig
 from glip.engine.ema import ParameterAverage
+from glip.engine.loading import load_batches
 from glip.engine.optimizer import Schedule, parameter_groups
 from glip.engine.parallel import distribute, fill, make_accelerator, whole
 from glip.engine.tuning import merged, prepare_tuning
@@ -196,13 +196,8 @@ class Trainer:
             captions=self.config.captions,
             augmentation=self.config.augmentation,
         )
-        loader = DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=Collate(self.processor.tokenizer, image_processor),
-            num_workers=self.config.workers,
-        )
-        return iter(loader)
+        collate = Collate(self.processor.tokenizer, image_processor)
+        return load_batches(dataset, sampler, collate, workers=self.config.workers)
 
     def _log(self, losses: Losses, seconds: float) -> None:
         line: dict[str, Any] = {"step": self.step, "seconds_per_step": round(seconds, 3)}

@@ -52,7 +52,7 @@ def test_a_step_on_tiny_data_of(name: str, tmp_path: Path) -> None:
     overrides = (
         f"output={tmp_path / 'run'}",
         f"sources=[{{kind: detection, annotations: {tmp_path / 'tiny.json'}}}]",
-        *("steps=1", "batch_size=1", "workers=0", "precision=no", "augmentation.short_sides=[64]"),
+        *("steps=1", "batch_size=1", "workers=0", "precision=fp32", "augmentation.short_sides=[64]"),
         *("save_every=10", "schedule.warmup_steps=0"),
     )
     trainer = Trainer(read_config(CONFIGS / f"{name}.yaml", overrides))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import Tensor
 
@@ -362,3 +363,29 @@ def test_a_source_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
     with pytest.raises(DataError, match=r"none\.json: no images in it"):
         read_sources((SourceConfig(annotations=tmp_path / "none.json", kind="detection"),))
+
+
+@pytest.mark.parametrize("workers", [0, 1], ids=["in this process", "in another one"])
+def test_a_picture_that_cannot_be_read_is_one_sentence(workers: int, start: Path, data: Path, tmp_path: Path) -> None:
+    content = json.loads((data / "train.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = str(data / "nowhere.png")
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    sources = [{"annotations": tmp_path / "train.json", "kind": "detection"}]
+    trainer = Trainer(config_of(start, data, tmp_path / "run", sources=sources, workers=workers))
+    with pytest.raises(GlipError) as caught:
+        trainer.train()
+    assert str(caught.value) == f"{data / 'nowhere.png'}: no such image file"
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_half_precision_trains_float32_weights(precision: str, start: Path, data: Path, tmp_path: Path) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision for a whole program
+    try:
+        trainer = Trainer(config_of(start, data, tmp_path / "run", precision=precision, steps=2))
+        trainer.train()
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(line[name]) for line in lines for name in LOSSES)

@@ -1,0 +1,60 @@
+"""Batches from worker processes, with errors in their own words.
+
+A DataLoader's worker wraps an error into pages of traceback. Here an error travels as a value and is raised where the
+batch is taken.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from glip.data.dataset import Batch, BatchSampler, Collate, Draw, GroundingDataset, Sample
+from glip.errors import GlipError
+
+
+def load_batches(
+    dataset: GroundingDataset, sampler: BatchSampler, collate: Collate, *, workers: int
+) -> Iterator[Batch]:
+    """Endless batches.
+
+    Args:
+        dataset: examples.
+        sampler: which of them, and all of their chance.
+        collate: samples to a batch.
+        workers: processes that read pictures; 0 for this one.
+
+    Raises:
+        GlipError: a picture cannot be read.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Careful(dataset), batch_sampler=sampler, collate_fn=_CarefulCollate(collate), num_workers=workers
+    )
+    for batch in loader:
+        if isinstance(batch, GlipError):
+            raise batch
+        yield batch
+
+
+class _Careful(Dataset[Sample | GlipError]):
+    """Samples, or the errors that stand in their places."""
+
+    def __init__(self, dataset: GroundingDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Draw) -> Sample | GlipError:
+        try:
+            return self.dataset[key]
+        except GlipError as error:
+            return error
+
+
+class _CarefulCollate:
+    """A batch, or the first error among its samples."""
+
+    def __init__(self, collate: Collate) -> None:
+        self.collate = collate
+
+    def __call__(self, found: Sequence[Sample | GlipError]) -> Batch | GlipError:
+        errors = [one for one in found if isinstance(one, GlipError)]
+        return errors[0] if errors else self.collate([one for one in found if isinstance(one, Sample)])
