@@ -112,7 +112,8 @@ def _sentence(example: Example, draw: random.Random, rule: CaptionRule) -> tuple
     caption = example.caption or ""
     extra = draw.sample(example.absent, min(draw.randint(0, rule.max_names // 3), len(example.absent)))
     for name in extra:
-        caption += SEPARATOR + clean_class_name(name)
+        is_ended = caption.endswith(SEPARATOR.strip())
+        caption += (" " if is_ended else SEPARATOR) + clean_class_name(name)
     keys = list(dict.fromkeys(thing.spans for thing in example.objects))
     phrases = tuple(Phrase(_name_of(example.objects, spans), spans, label) for label, spans in enumerate(keys))
     return Prompt(caption, phrases), [keys.index(thing.spans) for thing in example.objects]

@@ -53,9 +53,10 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
         _write(beside, content)
     except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError where the disk is full
         beside.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else "torch could not write it all"
         raise FileError(
-            f"{path}: the checkpoint cannot be written ({str(error).splitlines()[0]}); make room and start the run "
-            "again, it goes on from the checkpoint before"
+            f"{path}: the checkpoint cannot be written ({reason or error}); is the disk full? Make room and start the "
+            "run again, it goes on from the checkpoint before"
         ) from error
     beside.replace(path)
 

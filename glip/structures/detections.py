@@ -82,8 +82,13 @@ class Detections:
         Args:
             image_id: the image's id in the annotation file.
             category_ids: the file's id of each phrase; None for the labels themselves.
+
+        Raises:
+            ShapeError: there are fewer ids than phrases.
         """
         ids = category_ids if category_ids is not None else range(len(self.phrases))
+        if len(ids) < len(self.phrases):
+            raise ShapeError(f"category_ids must have one id for each of {len(self.phrases)} phrases, got {len(ids)}")
         boxes = xyxy_to_xywh(self.boxes).tolist()
         return [
             {"image_id": image_id, "category_id": ids[label], "bbox": box, "score": score}
@@ -103,11 +108,12 @@ class Detections:
         )
 
     def draw(self, image: "Image.Image") -> "Image.Image":
-        """A copy of the picture with a box, its words and its score for each detection."""
+        """A copy of the picture, the right way up, with a box, its words and its score for each detection."""
+        from glip.images import read_image
         from glip.structures.drawing import draw_boxes
 
         captions = [f"{text} {score:.2f}" for text, score in zip(self.text_labels, self.scores.tolist(), strict=True)]
-        return draw_boxes(image, self.boxes.tolist(), captions, self.labels.tolist())
+        return draw_boxes(read_image(image), self.boxes.tolist(), captions, self.labels.tolist())
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write `to_dicts` as JSON.

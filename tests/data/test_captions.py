@@ -240,3 +240,10 @@ def test_the_mirror_image_of_the_name_with(name: str, swapped: str) -> None:
 def test_a_span_inside_a_word_that_shrinks_keeps_a_letter() -> None:
     (thing,) = swap_sides(sentence("right dog", ((4, 5),))).objects
     assert thing.spans == ((3, 4),)
+
+
+def test_absent_names_behind_a_sentence_that_ends_with_a_stop_need_no_second_one() -> None:
+    example = Example(Path("a.png"), (4, 4), (), caption="A cat sleeps.", absent=("dog", "cup"))
+    captions = {make_prompt(example, CaptionRule(max_names=9), random.Random(seed))[0].caption for seed in range(40)}
+    assert "A cat sleeps. dog. cup" in captions
+    assert not any(".." in caption for caption in captions)

@@ -184,3 +184,18 @@ def test_saving_needs_a_file_in_a_folder(name: str, found: Detections, tmp_path:
 def test_missing_folders_are_an_oserror_too(found: Detections, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="make the folder"):
         found.save(tmp_path / "missing" / "found.json")
+
+
+def test_too_few_category_ids_are_refused() -> None:
+    found = Detections(torch.zeros(1, 4), torch.ones(1), torch.tensor([1]), ("cat", "dog"))
+    with pytest.raises(ShapeError, match="one id for each of 2 phrases, got 1"):
+        found.to_coco(1, category_ids=[7])
+
+
+def test_a_phone_photo_is_drawn_the_right_way_up() -> None:
+    """Boxes are pixels of the upright picture; the file says in EXIF that it lies on its side."""
+    lying = Image.new("RGB", (60, 40), "white")
+    lying.getexif()[0x0112] = 6  # turn by 90 degrees
+    drawn = Detections(torch.tensor([[5.0, 20.0, 35.0, 55.0]]), torch.ones(1), torch.tensor([0]), ("cat",)).draw(lying)
+    assert drawn.size == (40, 60)
+    assert drawn.getpixel((20, 55)) != (255, 255, 255)
