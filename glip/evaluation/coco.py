@@ -100,6 +100,9 @@ def coco_report(annotations: Mapping[str, Any], results: Sequence[dict[str, Any]
     strangers = {record["image_id"] for record in results} - known
     if strangers:
         raise DataError(f"results: image {min(strangers, key=str)} is not in the annotation file")
+    ids = [category["id"] for category in annotations["categories"]]
+    if not known or not ids:  # pycocotools stops at nothing
+        return CocoReport(dict.fromkeys(METRICS, -1.0), {key: {"AP": -1.0, "AP50": -1.0} for key in ids})
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval

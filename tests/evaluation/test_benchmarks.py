@@ -81,6 +81,14 @@ def test_coco_numbers_of_each_class_go_by_name(tmp_path: Path) -> None:
     assert (nothing["APs"], nothing["APl"]) == (0.0, -1.0)  # there is no large box
 
 
+@pytest.mark.parametrize("missing", ["images", "categories"])
+def test_nothing_to_find_is_undefined(missing: str, tmp_path: Path) -> None:
+    content: dict[str, Any] = {"images": [image(5)], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    path = write(tmp_path / "a.json", **{**content, missing: []})
+    numbers = CocoBenchmark(annotations=path).score([])
+    assert numbers["AP"] == -1.0
+
+
 def test_classes_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) -> None:
     box = {"id": 1, "image_id": 5, "category_id": 3, "bbox": [0, 0, 10, 10]}
     categories = [{"id": 18, "name": "mouse"}, {"id": 3, "name": "mouse"}]
