@@ -63,10 +63,8 @@ def _describe(examples: "list[Example]") -> None:
 
 def _problem(example: "Example") -> Any:
     """What is wrong with a picture, in a sentence; None if nothing is."""
-    from glip.images import read_image
-
     try:
-        picture = read_image(example.image)
+        picture = example.read()
     except GlipError as error:
         return error
     height, width = example.size

@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerBase
 from glip.data.captions import CaptionRule, make_prompt
 from glip.data.examples import Example
 from glip.data.transforms import AugmentationRule, augment
-from glip.images import read_image
 from glip.processing import GlipImageProcessor
 from glip.structures.boxes import clip_boxes, scale_boxes
 from glip.structures.prompt import Prompt
@@ -99,7 +98,7 @@ class GroundingDataset(Dataset[Sample]):
         index, short_side, seed = key
         draw = random.Random(seed)
         example = self.examples[index]
-        pixels = np.asarray(read_image(example.image))
+        pixels = np.asarray(example.read())
         pixels, example = augment(pixels, example, self.augmentation, draw)
         prompt, phrases = make_prompt(example, self.captions, draw)
         values = self.image_processor.normalize_array(

@@ -1,9 +1,48 @@
 """One picture with the boxes and words that are known of it."""
 
+import base64
+import binascii
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
+from glip.errors import ImageError
+from glip.images import read_image
 from glip.structures.prompt import Span
+
+
+@dataclass(frozen=True)
+class PackedPicture:
+    """A picture in a TSV file: the last column of a row, in base64.
+
+    Attributes:
+        file: the TSV file.
+        offset: the byte that the row starts at.
+    """
+
+    file: Path
+    offset: int
+
+    def __str__(self) -> str:
+        """The file and the byte, for errors."""
+        return f"{self.file}@{self.offset}"
+
+    def read(self) -> Image.Image:
+        """The decoded picture, RGB and upright.
+
+        Raises:
+            ImageError: the row holds no picture.
+        """
+        try:
+            with self.file.open("rb") as rows:
+                rows.seek(self.offset)
+                column = rows.readline().rstrip(b"\r\n").split(b"\t")[-1]
+            with Image.open(io.BytesIO(base64.b64decode(column, validate=True))) as opened:
+                return read_image(opened)
+        except (OSError, binascii.Error, Image.DecompressionBombError) as error:
+            raise ImageError(f"{self}: the row's last column is no picture in base64 ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -26,15 +65,24 @@ class Example:
     """A picture for training or evaluation.
 
     Attributes:
-        image: the picture's path.
+        image: the picture's path, or where it lies in a TSV file.
         size: `(height, width)` in pixels.
         objects: what is in it; may be empty.
         caption: the sentence that `spans` point into; None for detection, whose caption is made from class names.
         absent: class names known not to be in the picture; what a made caption may add.
     """
 
-    image: Path
+    image: Path | PackedPicture
     size: tuple[int, int]
     objects: tuple[GroundedObject, ...]
     caption: str | None = None
     absent: tuple[str, ...] = ()
+
+    def read(self) -> Image.Image:
+        """The decoded picture, RGB and upright.
+
+        Raises:
+            FileError: there is no such file.
+            ImageError: it is no picture.
+        """
+        return self.image.read() if isinstance(self.image, PackedPicture) else read_image(self.image)

@@ -15,6 +15,7 @@ from glip.annotations import (
 )
 from glip.data.examples import Example, GroundedObject
 from glip.data.odvg import read_odvg
+from glip.data.tsv import read_tsv
 from glip.errors import DataError
 
 BACKGROUND_ID = 0
@@ -98,7 +99,9 @@ def read_grounding_json(path: str | Path, *, images: str | Path | None = None) -
 
 
 def read_any(path: str | Path, *, images: str | Path | None = None) -> list[Example]:
-    """Examples of any format, told by the file: `.jsonl` is ODVG, JSON with captions grounding, else detection.
+    """Examples of any format, told by the file.
+
+    `.jsonl` is ODVG, `.yaml` a TSV data set, JSON with captions is grounding, and other JSON detection.
 
     Raises:
         FileError: the file does not exist.
@@ -106,6 +109,8 @@ def read_any(path: str | Path, *, images: str | Path | None = None) -> list[Exam
     """
     if Path(path).suffix == ".jsonl":
         return read_odvg(path, images=images)
+    if Path(path).suffix in (".yaml", ".yml"):
+        return read_tsv(path)
     records = read_object(path).get("images")
     has_captions = isinstance(records, list) and any(isinstance(r, dict) and "caption" in r for r in records)
     return (read_grounding_json if has_captions else read_detection_json)(path, images=images)

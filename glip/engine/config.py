@@ -24,15 +24,16 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     """One annotation file.
 
     Attributes:
-        annotations: COCO detection JSON, MDETR grounding JSON, or ODVG (one record a line).
-        images: folder that the file's names are relative to; None for the annotation file's own.
+        annotations: COCO detection JSON, MDETR grounding JSON, ODVG (one record a line), or the YAML of a TSV data set.
+        images: folder that the file's names are relative to; None for the annotation file's own. TSV files hold their
+            pictures.
         kind: which of the two.
         weight: share of this source in the mixture, relative to the others.
     """
 
     annotations: Path
     images: Path | None = None
-    kind: Literal["detection", "grounding", "odvg"]
+    kind: Literal["detection", "grounding", "odvg", "tsv"]
     weight: PositiveFloat = 1.0
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from glip.data.examples import Example
 from glip.data.few_shot import select_shots
 from glip.data.odvg import read_odvg
 from glip.data.readers import read_detection_json, read_grounding_json
+from glip.data.tsv import read_tsv
 from glip.detection.losses import GlipCriterion
 from glip.engine.checkpoint import newest_checkpoint, save_checkpoint, write_checkpoint
 from glip.engine.config import FewShotConfig, SourceConfig, TrainConfig
@@ -38,7 +39,12 @@ logger = logging.getLogger(__name__)
 SEED_STRIDE = 1_000_003  # runs of neighbouring seeds share no step
 RANK_STRIDE = 7_919  # processes of one step share no dropout
 PARTS = ("model", "average", "optimizer", "schedule")
-READERS = {"detection": read_detection_json, "grounding": read_grounding_json, "odvg": read_odvg}
+READERS: dict[str, Callable[[SourceConfig], list[Example]]] = {
+    "detection": lambda source: read_detection_json(source.annotations, images=source.images),
+    "grounding": lambda source: read_grounding_json(source.annotations, images=source.images),
+    "odvg": lambda source: read_odvg(source.annotations, images=source.images),
+    "tsv": lambda source: read_tsv(source.annotations),
+}
 Losses = dict[str, Tensor]
 
 
@@ -322,7 +328,7 @@ def read_sources(
     examples: list[Example] = []
     weights: list[float] = []
     for source in sources:
-        found = READERS[source.kind](source.annotations, images=source.images)
+        found = READERS[source.kind](source)
         if not found:
             raise DataError(f"{source.annotations}: no images in it; leave this source out")
         if few_shot is not None and few_shot.shots:
