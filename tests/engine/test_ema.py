@@ -73,3 +73,15 @@ def test_the_parameters_come_back_after_an_error_too() -> None:
     with pytest.raises(RuntimeError, match="disk"), averages.swapped_in(model):
         raise RuntimeError("disk full")
     torch.testing.assert_close(model.weight.data, torch.tensor([[3.0]]))
+
+
+def test_without_decay_the_averages_are_the_parameters_and_take_no_memory() -> None:
+    model = nn.Linear(2, 2)
+    average = ParameterAverage(model, 0.0)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+    average.update(model, 1)
+    assert average.averages["weight"].data_ptr() == model.weight.data_ptr()
+    with average.swapped_in(model):
+        assert model.weight.tolist() == [[3.0, 3.0], [3.0, 3.0]]
+    assert average.averages["weight"].tolist() == [[3.0, 3.0], [3.0, 3.0]]
