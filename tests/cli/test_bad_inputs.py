@@ -336,7 +336,7 @@ EXPERIMENTS = [
     case("an unknown augmentation", ConfigError, "flop", lambda b: experiment(b, "augmentation: {flop: 0.5}")),
     case("an unknown caption rule", ConfigError, "names", lambda b: experiment(b, "captions: {names: 3}")),
     case("an unknown loss", ConfigError, "iou", lambda b: experiment(b, "losses: {iou: 1}")),
-    case("a missing key", ConfigError, "start", lambda b: read_config(b.note("steps: 3", "a.yaml"))),
+    case("a missing key", ConfigError, "output", lambda b: read_config(b.note("steps: 3", "a.yaml"))),
     case("no source", ConfigError, "sources", lambda b: experiment(b, "sources: []")),
     case("a word for a number", ConfigError, "steps", lambda b: experiment(b, "steps: many")),
     case("a negative rate", ConfigError, "learning_rate", lambda b: experiment(b, "optimizer: {learning_rate: -1}")),
