@@ -648,7 +648,7 @@ MODEL_COMMANDS = [
 def test_the_command_with(
     bench: Bench, run_glip: RunGlip, monkeypatch: pytest.MonkeyPatch, code: int, fragment: str, arguments: Arguments
 ) -> None:
-    monkeypatch.setattr(glip.cli.grounding, "load_predictor", lambda _model, _device: bench.predictor)
+    monkeypatch.setattr(glip.cli.grounding, "load_predictor", lambda _model, _device, **_options: bench.predictor)
     check_command(bench, run_glip, code, fragment, arguments(bench))
 
 
@@ -672,7 +672,7 @@ def check_command(bench: Bench, run_glip: RunGlip, code: int, fragment: str, arg
 def test_a_bad_picture_among_good_ones_is_named_and_the_others_are_done(
     bench: Bench, run_glip: RunGlip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(glip.cli.grounding, "load_predictor", lambda _model, _device: bench.predictor)
+    monkeypatch.setattr(glip.cli.grounding, "load_predictor", lambda _model, _device, **_options: bench.predictor)
     cut, letter = bench.folder / "cut.jpg", bench.folder / "letter.jpg"
     code, out, err = run_glip("refer", cut, bench.photo, letter, "a cat", "--json", "new.json")
     assert code == 1

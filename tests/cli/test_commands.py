@@ -26,7 +26,7 @@ LINE = r"[^\t]+\t[01]\.\d\d\t\d+ \d+ \d+ \d+"
 
 @pytest.fixture(autouse=True)
 def _one_loaded_model(monkeypatch: pytest.MonkeyPatch, quick: Predictor) -> None:
-    monkeypatch.setattr(glip.cli.grounding, "load_predictor", lambda _model, _device: quick)
+    monkeypatch.setattr(glip.cli.grounding, "load_predictor", lambda _model, _device, **_options: quick)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_the_model_and_device_that_are_named_are_loaded(
 ) -> None:
     asked: list[tuple[str, str]] = []
 
-    def load(model: str, device: str) -> Predictor:
+    def load(model: str, device: str, **_options: object) -> Predictor:
         asked.append((model, device))
         return quick
 
