@@ -11,6 +11,7 @@ from torch import Tensor
 from glip.detection.calibration import Calibrator
 from glip.detection.nms import suppress
 from glip.detection.postprocess import PostProcessor, apply_threshold
+from glip.devices import checked_device
 from glip.errors import CheckpointError, ConfigError, ShapeError
 from glip.images import ImageInput, read_image
 from glip.models.glip import GlipModel
@@ -83,7 +84,7 @@ class Predictor:
             CheckpointError: the weights do not fit.
             ConfigError: the device is not there.
         """
-        device = _checked_device(device)
+        device = checked_device(device)
         if not dtype.is_floating_point:
             raise ConfigError(f"dtype must be a floating type such as torch.float32 or torch.bfloat16, got {dtype}")
         fitted = None if calibrator is None else Calibrator.load(calibrator)
@@ -381,21 +382,3 @@ def _rows(words: TokenizedPrompts, rows: slice) -> TokenizedPrompts:
 
 def _is_many(images: ImageInput | Sequence[ImageInput]) -> bool:
     return isinstance(images, list | tuple) or (isinstance(images, torch.Tensor) and images.ndim == 4)
-
-
-def _checked_device(device: str | torch.device) -> torch.device:
-    try:
-        checked = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"device must be like 'cpu' or 'cuda:0', got {device!r}") from error
-    if checked.type == "meta":
-        raise ConfigError("device 'meta' holds no numbers; use device='cpu'")
-    try:
-        torch.empty(0, device=checked)
-    except (
-        RuntimeError,
-        AssertionError,
-        NotImplementedError,
-    ) as error:  # all mean that it is not there
-        raise ConfigError(f"device {str(device)!r} is not there for this torch; use device='cpu'") from error
-    return checked
