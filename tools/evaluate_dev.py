@@ -159,9 +159,11 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--sets", nargs="*", default=None, help="folders of the data; all that have boxes if left out")
+    parser.add_argument("--aggregation", choices=("mean", "max"), default="mean", help="of a phrase's tokens")
     arguments = parser.parse_args()
     try:
-        predictor = Predictor.from_pretrained(arguments.model)
+        rules = PostProcessor(aggregation=arguments.aggregation)
+        predictor = Predictor.from_pretrained(arguments.model, rules=rules)
     except GlipError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -171,7 +173,7 @@ def main() -> int:
     for name in names:
         folder = arguments.data / name
         if name == "realground":
-            everything = PostProcessor(candidate_threshold=0.0, max_detections=3000)
+            everything = PostProcessor(candidate_threshold=0.0, max_detections=3000, aggregation=arguments.aggregation)
             report[name] = RealGround(
                 folder, Predictor(predictor.model, predictor.processor, rules=everything)
             ).metrics()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glip.cli.options import Images, Overwrite
-from glip.errors import DataError, FileError, GlipError
+from glip.errors import DataError, GlipError
+from glip.files import check_picture, check_target
 
 if TYPE_CHECKING:
     from glip.data.examples import Example
@@ -35,8 +36,9 @@ def check(
     from glip.data.contact_sheet import draw_contact_sheet
     from glip.data.readers import read_any
 
-    if sheet is not None and sheet.exists() and not overwrite:
-        raise FileError(f"{sheet}: exists already; choose another name or add --overwrite")
+    if sheet is not None:
+        check_picture(sheet, option="--sheet")
+        check_target(sheet, overwrite=overwrite)
     examples = read_any(file, images=images)
     _describe(examples)
     problems = [problem for example in examples if (problem := _problem(example)) is not None]

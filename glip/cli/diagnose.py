@@ -9,6 +9,7 @@ import typer
 from glip.cli.evaluate import show
 from glip.cli.options import Annotations, DetectionPredictions, Images, Overwrite, ResultsFile
 from glip.errors import ConfigError
+from glip.files import check_target, write_json
 
 if TYPE_CHECKING:
     from glip.evaluation.matching import Matching
@@ -38,13 +39,13 @@ def calibration(
     Example: glip evaluate calibration --annotations dev.json --predictions r.predictions.jsonl --fit isotonic
     --calibrator scores.json
     """
-    from glip.engine.answers import write_json
-    from glip.engine.evaluation import check_targets
     from glip.evaluation.calibration import calibration_report, fit_calibrator
 
     if (fit is None) != (calibrator is None):
         raise ConfigError("--fit KIND and --calibrator FILE go together: what to fit, and where to write it")
-    check_targets([path for path in (output, calibrator) if path is not None], overwrite=overwrite)
+    for target in (output, calibrator):
+        if target is not None:
+            check_target(target, overwrite=overwrite)
     if output is not None and output == calibrator:
         raise ConfigError(f"--output and --calibrator are both {output}; give two names")
     matching = _matched(annotations, predictions)

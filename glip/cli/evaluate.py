@@ -22,6 +22,7 @@ from glip.cli.options import (
     Workers,
 )
 from glip.errors import ConfigError
+from glip.files import check_target, write_json
 
 if TYPE_CHECKING:
     from glip.engine.evaluation import RunOptions
@@ -74,14 +75,14 @@ class Source:
         Raises:
             ConfigError: a model is to be run without an output file.
         """
-        from glip.engine.evaluation import check_targets, evaluate, score_file
+        from glip.engine.evaluation import evaluate, score_file
 
         if self.predictions is not None:
             show(score_file(benchmark, self.predictions, self.output, overwrite=self.overwrite)["metrics"])
             return
         if self.output is None:
             raise ConfigError("to run a model give --output FILE.json; or score a file with --predictions FILE")
-        check_targets([self.output], overwrite=self.overwrite)
+        check_target(self.output, overwrite=self.overwrite)
         result = evaluate(benchmark, self._predictor(), self.output, self._options())
         if result is not None:
             show(result["metrics"])
@@ -297,14 +298,11 @@ def odinw(
 
     Example: glip evaluate odinw --task configs/odinw_13 --root datasets --output odinw13
     """
-    from glip.engine.answers import write_json
-    from glip.engine.evaluation import check_targets
     from glip.evaluation.odinw import SUMMARY, read_odinw_tasks, summarize
 
     found = read_odinw_tasks(tasks, root=root, split=split, use_prompts=not no_prompts, plus_one=plus_one)
     output.mkdir(exist_ok=True)
-    summary = output / f"{SUMMARY}.json"
-    check_targets([summary], overwrite=overwrite)
+    summary = check_target(output / f"{SUMMARY}.json", overwrite=overwrite)
     source = Source(None, model, device, batch_size, workers, output, overwrite)
     results = source.results({task.task: task for task in found}, predictions)
     if results is not None:

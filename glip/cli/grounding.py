@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glip.errors import ConfigError, FileError, GlipError, ImageError, PromptError
+from glip.files import check_picture
 from glip.structures.detections import Detections
 
 if TYPE_CHECKING:
     from glip.predictor import Predictor
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 Search = Callable[["Predictor", Path], Detections]
 
@@ -39,8 +39,8 @@ class Sinks:
             FileError: a target exists, has no folder, or is a file where a folder is needed.
         """
         targets = [] if self.picture is None else [self.picture_of(image, images) for image in images]
-        if self.picture is not None and len(images) == 1 and targets[0].suffix.lower() not in PICTURE_SUFFIXES:
-            raise FileError(f"--output {self.picture}: end the name in one of {', '.join(PICTURE_SUFFIXES)}")
+        if self.picture is not None and len(images) == 1:
+            check_picture(targets[0], option="--output")
         if self.picture is not None and len(images) > 1 and self.picture.suffix:
             raise FileError(f"--output {self.picture}: several pictures need a folder, not a file name")
         targets += [] if self.records is None else [self.records]

@@ -19,6 +19,7 @@ from glip.cli.options import (
 from glip.errors import GlipError
 
 UsageError: Any = typer.BadParameter.__base__  # of the click that typer brings along
+TRAIN_MODULES = ("accelerate", "albumentations", "peft", "pycocotools", "pydantic", "yaml")  # the extra of that name
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -129,6 +130,11 @@ def main() -> None:
         sys.exit(EXIT_USAGE)
     except GlipError as error:
         sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_ERROR)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in TRAIN_MODULES:
+            raise
+        sys.stderr.write(f"error: this needs {error.name}: pip install 'glip-for-everyone[train]'\n")
         sys.exit(EXIT_ERROR)
     except OSError as error:
         sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}; nothing else was changed\n")

@@ -55,7 +55,7 @@ def _from_file(words: list[str]) -> "TrainConfig":
     return read_config(words[0], tuple(words[1:]))
 
 
-def _from_data(  # the options of one command
+def _from_data(
     data: Path, images: Path | None, dev: Path | None, output: Path, model: str, overrides: tuple[str, ...]
 ) -> "TrainConfig":
     """Fine-tuning that works unedited: small steps from a trained model, a dozen passes over the photos."""

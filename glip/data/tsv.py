@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from glip.annotations import Record, checked_spans, is_number
 from glip.data.examples import Example, GroundedObject, PackedPicture
 from glip.errors import DataError, FileError
+from glip.files import read_yaml
 
 MIN_SCORE = 0.5  # of a pseudo box that is used, as published
 BACKGROUND = "__background__"
@@ -35,7 +34,7 @@ def read_tsv(path: str | Path, *, min_score: float = MIN_SCORE) -> list[Example]
         DataError: a row is not of this form; the message names file and row.
     """
     path = Path(path)
-    content = _read_yaml(path)
+    content = read_yaml(path, what="TSV data set's YAML")
     folder = path.parent
     pictures, labels = (folder / _name(path, content, key) for key in ("img", "label"))
     offsets = _offsets(pictures)
@@ -172,18 +171,6 @@ def _lines(path: Path) -> list[str]:
         return [line.rstrip("\r") for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: it is no UTF-8 text") from error
-
-
-def _read_yaml(path: Path) -> Record:
-    if not path.is_file():
-        raise FileError(f"{path}: no such file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected names of files, got {type(content).__name__}")
-    return content
 
 
 def _name(path: Path, content: Record, key: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from glip.errors import DataError, FileError
+from glip.files import check_target, write_json
 
 CalibratorKind = Literal["isotonic", "temperature"]
 
@@ -89,12 +90,7 @@ class Calibrator:
         Raises:
             FileError: the file exists and `overwrite` is not set, or its folder does not exist.
         """
-        path = Path(path)
-        if path.is_dir() or not path.parent.is_dir():
-            raise FileError(f"{path}: must be a file in a folder that exists; make the folder, or give a file name")
-        if path.exists() and not overwrite:
-            raise FileError(f"{path}: exists already; choose another name or ask to overwrite it")
-        path.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        write_json(check_target(path, overwrite=overwrite), self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +20,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from glip.annotations import read_object
+from glip.engine.loading import raising
 from glip.errors import ConfigError, DataError, FileError, GlipError
 from glip.evaluation.benchmark import Benchmark, Key, Question, Record, Vocabulary
+from glip.files import write_json, write_text
 from glip.images import read_image
 from glip.predictor import Predictor
 from glip.structures.detections import Detections
@@ -103,9 +105,7 @@ class AnswerRun:
             return None
         answers = self._answers()
         lines = [answers[question.key] for question in questions]
-        unfinished = self.target.with_name(self.target.name + ".unfinished")
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        unfinished.replace(self.target)
+        write_text(self.target, "".join(json.dumps(line) + "\n" for line in lines))
         return lines
 
     def forget_parts(self) -> None:
@@ -210,11 +210,11 @@ def _alike(one: Question, other: Question) -> bool:
     return one.words == other.words
 
 
-Pictures = tuple[Batch, list[Image.Image] | GlipError]
+Pictures = tuple[Batch, list[Image.Image]]
 
 
-class _Pictures(Dataset[Pictures]):
-    """The decoded pictures of each batch; an error is handed on, for the main process to raise in its own words."""
+class _Pictures(Dataset[Pictures | GlipError]):
+    """The decoded pictures of each batch, or the error that stands in their place."""
 
     def __init__(self, batches: Sequence[Batch]) -> None:
         self.batches = batches
@@ -222,20 +222,16 @@ class _Pictures(Dataset[Pictures]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> Pictures:
+    def __getitem__(self, index: int) -> Pictures | GlipError:
         batch = self.batches[index]
         try:
             return batch, [] if batch[0].words is None else [read_image(question.image) for question in batch]
         except GlipError as error:
-            return batch, error
+            return error
 
 
-def _with_pictures(batches: Sequence[Batch], workers: int) -> Iterator[tuple[Batch, list[Image.Image]]]:
-    loader = DataLoader(_Pictures(batches), batch_size=None, num_workers=workers)
-    for batch, pictures in loader:
-        if isinstance(pictures, GlipError):
-            raise pictures
-        yield batch, pictures
+def _with_pictures(batches: Sequence[Batch], workers: int) -> Iterator[Pictures]:
+    return raising(DataLoader(_Pictures(batches), batch_size=None, num_workers=workers))
 
 
 def _silent(items: Iterator[Item], _: int) -> Iterator[Item]:
@@ -251,13 +247,6 @@ def _progress(items: Iterator[Item], total: int) -> Iterator[Item]:
     from rich.progress import track
 
     yield from track(items, description="batches", total=total, console=Console(stderr=True))
-
-
-def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write a file in one step: it is whole, or it is the one from before."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(path)
 
 
 def difference(before: Record, now: Record) -> str | None:

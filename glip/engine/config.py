@@ -17,7 +17,8 @@ from glip.data.transforms import AugmentationRule
 from glip.detection.losses import LossWeights
 from glip.engine.optimizer import OptimizerConfig, ScheduleConfig
 from glip.engine.tuning import TuningConfig
-from glip.errors import ConfigError, FileError
+from glip.errors import ConfigError
+from glip.files import read_yaml
 
 
 class SourceConfig(BaseModel, frozen=True, extra="forbid"):
@@ -165,20 +166,13 @@ def build_config(source: str, content: dict[str, Any], overrides: tuple[str, ...
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file of names and values.
+    """A YAML file of settings, whose names are words.
 
     Raises:
         FileError: there is no such file.
         ConfigError: it is something else.
     """
-    if not path.is_file():
-        raise FileError(f"{path}: no such config file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected names and values, got a {type(content).__name__}")
+    content = read_yaml(path)
     numbers = [name for name in content if not isinstance(name, str)]
     if numbers:
         raise ConfigError(f"{path}: names of settings must be words, got {numbers[0]!r}")

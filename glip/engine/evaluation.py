@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,9 +10,10 @@ import torch
 import transformers
 
 from glip.annotations import read_object
-from glip.engine.answers import AnswerRun, Processes, difference, with_rules_of, write_json
+from glip.engine.answers import AnswerRun, Processes, difference, with_rules_of
 from glip.errors import FileError
 from glip.evaluation.benchmark import Benchmark, Record
+from glip.files import check_target, write_json
 from glip.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def score_file(benchmark: Benchmark, predictions: Path, output: Path | None, *, 
     from glip import __version__
 
     if output is not None:
-        check_targets([output], overwrite=overwrite)
+        check_target(output, overwrite=overwrite)
     metrics = benchmark.score(benchmark.read(predictions))
     settings = benchmark_settings(benchmark)
     result = {"metrics": metrics, "settings": {**settings, "predictions": str(predictions), "glip": __version__}}
@@ -137,7 +138,8 @@ def _evaluate(
 ) -> Record | None:
     predictions = predictions_path(output)
     results_file = output.with_suffix(".results.json")
-    check_targets([output, results_file], overwrite=options.overwrite)
+    for target in (output, results_file):
+        check_target(target, overwrite=options.overwrite)
     processes = options.processes or Processes.launched(predictor.model.device)
     ruled = with_rules_of(predictor, benchmark)
     run = AnswerRun(benchmark, ruled, predictions, settings, options.workers, processes)
@@ -169,21 +171,6 @@ def _finished(output: Path, settings: Record) -> Record | None:
     if changed:
         raise FileError(f"{output}: exists already, with {changed}; choose another folder, or add --overwrite")
     return result
-
-
-def check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse, before any work, what could not be written afterwards.
-
-    Raises:
-        FileError: a file exists, or its folder does not.
-    """
-    for path in paths:
-        if path.is_dir():
-            raise FileError(f"{path}: is a folder; give a file name")
-        if path.exists() and not overwrite:
-            raise FileError(f"{path}: exists already; choose another name or add --overwrite")
-        if not path.parent.is_dir():
-            raise FileError(f"{path}: there is no folder {path.parent}; make it first")
 
 
 def model_settings(predictor: Predictor, model: str) -> Record:

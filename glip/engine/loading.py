@@ -4,13 +4,15 @@ A DataLoader's worker wraps an error into pages of traceback. Here an error trav
 batch is taken.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
 from glip.data.dataset import Batch, BatchSampler, Collate, Draw, GroundingDataset, Sample
 from glip.errors import GlipError
+
+Item = TypeVar("Item")
 
 
 def load_batches(
@@ -30,10 +32,15 @@ def load_batches(
     loader: DataLoader[Any] = DataLoader(
         _Careful(dataset), batch_sampler=sampler, collate_fn=_CarefulCollate(collate), num_workers=workers
     )
-    for batch in loader:
-        if isinstance(batch, GlipError):
-            raise batch
-        yield batch
+    return raising(loader)
+
+
+def raising(items: Iterable[Item | GlipError]) -> Iterator[Item]:
+    """The items; an error among them is raised when its turn comes."""
+    for item in items:
+        if isinstance(item, GlipError):
+            raise item
+        yield item
 
 
 class _Careful(Dataset[Sample | GlipError]):

@@ -28,7 +28,7 @@ from glip.engine.optimizer import Schedule, parameter_groups
 from glip.engine.parallel import distribute, fill, make_accelerator, whole
 from glip.engine.tuning import merged, prepare_tuning
 from glip.engine.validation import measure
-from glip.errors import CheckpointError, DataError, FileError, GlipError
+from glip.errors import CheckpointError, ConfigError, DataError, FileError, GlipError
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor, published_processor
 from glip.processing import GlipProcessor
@@ -63,9 +63,13 @@ class Trainer:
             raise FileError(f"output {config.output}: is a file; give a folder")
         self.accelerator = make_accelerator(config.precision, config.trackers, str(config.output))
         if config.batch_size % (self.accelerator.num_processes * config.accumulate):
-            raise DataError(
+            raise ConfigError(
                 f"batch_size {config.batch_size} must be a multiple of processes x accumulate "
                 f"({self.accelerator.num_processes} x {config.accumulate})"
+            )
+        if config.sharded and (config.validation is not None or config.tuning.mode == "lora"):
+            raise ConfigError(
+                "sharded: validation and tuning.mode=lora need whole weights; leave them out, or drop sharded"
             )
         torch.manual_seed(config.seed)  # of new weights
         model, self.processor = starting_point(config)
@@ -281,7 +285,8 @@ class Trainer:
         for name, buffer in self.model.named_buffers():
             buffer.copy_(content["buffers"][name])
         self._resume_optimizer(content["optimizer"])
-        self.scaler.load_state_dict(content.get("scaler", {}))
+        if self.scaler.is_enabled() and content.get("scaler"):  # empty in a run of another precision
+            self.scaler.load_state_dict(content["scaler"])
         self.schedule.load_state_dict(content["schedule"])
         self.best = content["validation"]["best"]
         self.worse_in_a_row = content["validation"]["worse_in_a_row"]

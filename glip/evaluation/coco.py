@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -149,6 +150,11 @@ class CocoBenchmark(Benchmark):
     classes: tuple[tuple[int | str, str], ...] | None = None
     affixes: tuple[Affix, ...] | None = None
 
+    @cached_property
+    def truth(self) -> Record:
+        """The file's content, checked; it is read once."""
+        return read_coco_truth(self.annotations)
+
     def settings(self) -> Record:
         """The file, the caption's rules and the box convention."""
         return {
@@ -158,12 +164,12 @@ class CocoBenchmark(Benchmark):
             "plus_one": self.plus_one,
             "chunk_size": self.chunk_size,
             "affixes": None if self.affixes is None else [list(affix) for affix in self.affixes],
-            "prompt order": [name for _, name in self._asked(read_coco_truth(self.annotations))],
+            "prompt order": [name for _, name in self._asked(self.truth)],
         }
 
     def questions(self) -> list[Question]:
         """All classes, of every image."""
-        content = read_coco_truth(self.annotations)
+        content = self.truth
         place = {category["id"]: number for number, category in enumerate(content["categories"], start=1)}
         asked = self._asked(content)
         ids = tuple(place[key] for key, _ in asked)
@@ -187,11 +193,11 @@ class CocoBenchmark(Benchmark):
 
     def coco_results(self, predictions: Sequence[Record]) -> list[Record]:
         """As pycocotools and others read them."""
-        return coco_results(read_coco_truth(self.annotations), predictions, plus_one=self.plus_one)
+        return coco_results(self.truth, predictions, plus_one=self.plus_one)
 
     def score(self, predictions: Sequence[Record]) -> Record:
         """The twelve numbers, and AP and AP50 of each class by its name."""
-        truth = read_coco_truth(self.annotations)
+        truth = self.truth
         results = coco_results(truth, predictions, plus_one=self.plus_one)
         if self.classes is not None:
             truth = _only_classes(truth, {key for key, _ in self.classes})

@@ -18,6 +18,7 @@ from PIL import Image
 
 from glip.errors import ConfigError, FileError, ImageError
 from glip.evaluation.matching import IOU_THRESHOLD, KINDS, NEAR, Floats, Matching, match_detections
+from glip.files import check_target
 from glip.images import read_image
 from glip.structures.drawing import PALETTE, draw_boxes
 
@@ -99,11 +100,7 @@ def write_error_report(
         DataError: a record breaks the format (see `match_detections`).
         ConfigError: pycocotools is not installed.
     """
-    path = Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise FileError(f"{path}: must be a file in a folder that exists; make the folder, or give a file name")
-    if path.exists() and not overwrite:
-        raise FileError(f"{path}: exists already; choose another name or ask to overwrite it")
+    path = check_target(path, overwrite=overwrite)
     matching = match_detections(annotations, results, threshold=threshold)
     curves = _average_precision(annotations, results)
     sections = [

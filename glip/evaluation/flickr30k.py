@@ -64,9 +64,8 @@ class Flickr30kBenchmark(GroundingBenchmark):
         """The place, the split and the protocol."""
         return {**super().settings(), "split": self.split}
 
-    def truth(self) -> dict[Key, TrueSentence]:
-        """The sentences by image id and number."""
-        return super().truth() if self.annotations.is_file() else read_entities(self.annotations, self.split)
+    def _read_truth(self) -> dict[Key, TrueSentence]:
+        return super()._read_truth() if self.annotations.is_file() else read_entities(self.annotations, self.split)
 
     def _files(self) -> list[Path]:
         if self.annotations.is_file():

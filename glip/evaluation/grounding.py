@@ -6,6 +6,7 @@ Entities' own files into the same form.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -176,8 +177,12 @@ class GroundingBenchmark(Benchmark):
         """What the truth is read from."""
         return [self.annotations]
 
+    @cached_property
     def truth(self) -> dict[Key, TrueSentence]:
-        """The sentences by their keys."""
+        """The sentences by their keys; they are read once."""
+        return self._read_truth()
+
+    def _read_truth(self) -> dict[Key, TrueSentence]:
         return read_grounding_truth(self.annotations, keys=self.truth_keys, group_by=self.group_by)
 
     def questions(self) -> list[Question]:
@@ -191,7 +196,7 @@ class GroundingBenchmark(Benchmark):
                 if sentence.phrases
                 else None,
             )
-            for key, sentence in self.truth().items()
+            for key, sentence in self.truth.items()
         ]
 
     def answer(self, question: Question, found: Detections) -> Record:
@@ -203,7 +208,7 @@ class GroundingBenchmark(Benchmark):
 
     def score(self, predictions: Sequence[Record]) -> Record:
         """Recalls, hits and totals, in all and by kind."""
-        report = score_grounding(self.truth(), predictions, key_fields=self.key_fields, protocol=self.protocol)
+        report = score_grounding(self.truth, predictions, key_fields=self.key_fields, protocol=self.protocol)
         return {**report.recall, "hits": report.hits, "totals": report.totals}
 
 

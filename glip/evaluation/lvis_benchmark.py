@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,6 +53,11 @@ class LvisBenchmark(Benchmark):
     protocol: Protocol = "fixed"
     chunk_size: int | None = None
 
+    @cached_property
+    def truth(self) -> Record:
+        """The file's content, checked; it is read once."""
+        return read_lvis_truth(self.annotations)
+
     def settings(self) -> Record:
         """The file, the protocol and the caption's rule."""
         return {
@@ -65,7 +71,7 @@ class LvisBenchmark(Benchmark):
 
     def questions(self) -> list[Question]:
         """All categories by id, of every image."""
-        content = read_lvis_truth(self.annotations)
+        content = self.truth
         names = category_names(self.annotations, content)
         ids = tuple(sorted(names))
         words = Vocabulary(tuple(names[key] for key in ids), ids, chunk_size=self.chunk_size)
@@ -89,7 +95,7 @@ class LvisBenchmark(Benchmark):
 
     def score(self, predictions: Sequence[Record]) -> Record:
         """LVIS's numbers, and AP of each category by its name."""
-        truth = read_lvis_truth(self.annotations)
+        truth = self.truth
         known = {image["id"] for image in truth["images"]}
         strangers = {record["image_id"] for record in predictions} - known
         if strangers:

@@ -15,6 +15,7 @@ from glip.annotations import category_names, is_id, read_object
 from glip.errors import ConfigError, DataError, FileError
 from glip.evaluation.benchmark import Record
 from glip.evaluation.coco import CocoBenchmark
+from glip.files import read_yaml
 from glip.text.prompts import Affix
 
 LEFT_OUT = "plantdoc_100x100"  # of the official 36 task files; the official list of 35 leaves it out
@@ -117,17 +118,9 @@ def _read_task(path: Path, root: Path, split: str | None, *, use_prompts: bool, 
 
 
 def _datasets(path: Path) -> dict[str, Any]:
-    import yaml
-
-    if not path.is_file():
-        raise FileError(f"{path}: no such task file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
-    sets = content.get("DATASETS") if isinstance(content, dict) else None
+    sets = read_yaml(path, what="task").get("DATASETS")
     if not isinstance(sets, dict):
-        raise ConfigError(f"{path}: expected an ODinW task with DATASETS, got {type(content).__name__}")
+        raise ConfigError(f"{path}: expected an ODinW task with DATASETS, got {type(sets).__name__}")
     return sets
 
 

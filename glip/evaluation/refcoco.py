@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -71,6 +72,11 @@ class RefCocoBenchmark(Benchmark):
     images: Path | None = None
     overlap: Overlap = "iou"
 
+    @cached_property
+    def truth(self) -> Record:
+        """The file's content, checked; it is read once."""
+        return read_refcoco_truth(self.annotations)
+
     def settings(self) -> Record:
         """The file and the overlap."""
         return {
@@ -89,7 +95,7 @@ class RefCocoBenchmark(Benchmark):
                 folder / str(field(self.annotations, record, "images", "file_name")),
                 prompt_from_expression(str(field(self.annotations, record, "images", "caption"))),
             )
-            for record in read_refcoco_truth(self.annotations)["images"]
+            for record in self.truth["images"]
         ]
 
     def answer(self, question: Question, found: Detections) -> Record:
@@ -98,7 +104,7 @@ class RefCocoBenchmark(Benchmark):
 
     def score(self, predictions: Sequence[Record]) -> Record:
         """Precisions and hits of each rank, and how many expressions there are."""
-        report = score_refcoco(read_refcoco_truth(self.annotations), predictions, overlap=self.overlap)
+        report = score_refcoco(self.truth, predictions, overlap=self.overlap)
         shares = {rank.replace("recall", "precision"): by_kind["all"] for rank, by_kind in report.recall.items()}
         hits = {rank.replace("recall", "precision"): by_kind["all"] for rank, by_kind in report.hits.items()}
         return {**shares, "hits": hits, "totals": report.totals}

@@ -1,6 +1,5 @@
 """What was found in one image."""
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from glip.errors import FileError, ShapeError
+from glip.errors import ShapeError
+from glip.files import check_target, write_json
 from glip.structures.boxes import check_boxes, xyxy_to_xywh
 from glip.structures.prompt import Span
 
@@ -121,9 +121,4 @@ class Detections:
         Raises:
             FileError: the file exists and `overwrite` is not set.
         """
-        path = Path(path)
-        if path.is_dir() or not path.parent.is_dir():
-            raise FileError(f"{path}: must be a file in a folder that exists; make the folder, or give a file name")
-        if path.exists() and not overwrite:
-            raise FileError(f"{path}: exists already; choose another name or ask to overwrite it")
-        path.write_text(json.dumps(self.to_dicts(), indent=1) + "\n")
+        write_json(check_target(path, overwrite=overwrite), self.to_dicts())

@@ -1,6 +1,7 @@
 """`glip train` and `glip data check`: one's own photos, without a file of settings."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,9 @@ def test_an_experiment_with_an_override(data: Path, start: Path, tmp_path: Path,
         pytest.param(["train", "--data", "train.json"], "needs --output", id="no output"),
         pytest.param(["train", "--data", "nowhere.json", "--output", "run"], "no such annotation file", id="no data"),
         pytest.param(["train", "--data", "train.json", "--output", "run", "stepps=3"], "stepps: Extra", id="a typo"),
+        pytest.param(
+            ["data", "check", "train.json", "--sheet", "sheet.xyz"], "end the name in one of", id="no picture"
+        ),
         pytest.param(["data", "check", "nowhere.json"], "no such annotation file", id="nothing to check"),
         pytest.param(
             ["data", "check", "train.json", "--sheet", "sheet.png"], "exists already", id="a sheet that is there"
@@ -132,3 +136,15 @@ def test_a_box_that_leaves_its_picture_is_named(
     broken.write_text(json.dumps(content))
     assert glip_command("data", "check", broken) == 1
     assert "of 'square' leaves the picture 64 x 48" in capsys.readouterr().out
+
+
+def test_what_the_smallest_install_lacks_is_one_sentence(
+    data: Path, glip_command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "glip.engine.config", raising=False)
+    monkeypatch.delitem(sys.modules, "glip.engine.trainer", raising=False)
+    monkeypatch.delitem(sys.modules, "glip.engine.optimizer", raising=False)
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    assert glip_command("train", data / "nowhere.yaml") == 1
+    expected = "error: this needs pydantic: pip install 'glip-for-everyone[train]'\n"
+    assert capsys.readouterr().err == expected

@@ -281,7 +281,7 @@ def gradients_of(trainer: Trainer) -> dict[str, Tensor]:
 def test_a_batch_that_cannot_be_shared_out_is_refused(
     start: Path, data: Path, tmp_path: Path, batch_size: int, accumulate: int
 ) -> None:
-    with pytest.raises(DataError, match=rf"batch_size {batch_size} must be a multiple of"):
+    with pytest.raises(ConfigError, match=rf"batch_size {batch_size} must be a multiple of"):
         Trainer(config_of(start, data, tmp_path, batch_size=batch_size, accumulate=accumulate))
 
 
@@ -305,6 +305,16 @@ def test_the_pictures_of_a_bad_step_are_named_and_kept(start: Path, data: Path, 
 def test_no_shards_for_one_process(start: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is one; start with torchrun"):
         Trainer(config_of(start, data, tmp_path, sharded=True))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"tuning": {"mode": "lora"}}, {"validation": {"annotations": "dev.json"}}],
+    ids=["low-rank additions", "validation"],
+)
+def test_shards_are_refused_with(changes: dict[str, Any], start: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="need whole weights"):
+        Trainer(config_of(start, data, tmp_path, sharded=True, **changes))
 
 
 # --- validation --------------------------------------------------------------------------------------------------

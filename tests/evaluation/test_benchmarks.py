@@ -201,7 +201,7 @@ def test_a_sentence_is_asked_with_its_evaluated_phrases(tmp_path: Path) -> None:
 def test_flickr30ks_own_sentences_are_those_of_mdetrs_files() -> None:
     own = read_entities(GOLDEN / "flickr30k", "test")
     annotations = GOLDEN / "flickr30k/mdetr_annotations/final_flickr_separateGT_test.json"
-    converted = Flickr30kBenchmark(annotations=annotations).truth()
+    converted = Flickr30kBenchmark(annotations=annotations).truth
     assert own.keys() == converted.keys()
     for key, sentence in own.items():
         assert sentence.caption == converted[key].caption
