@@ -190,7 +190,7 @@ def test_a_file_that_exists_is_only_replaced_if_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "nowhere/calibrator.json"])
 def test_a_path_that_cannot_be_written_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="is a folder; give a file|there is no folder"):
+    with pytest.raises(FileError, match=r"is a folder; give a file|there is no folder"):
         HOT.save(tmp_path / name, overwrite=True)
 
 

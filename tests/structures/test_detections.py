@@ -176,7 +176,7 @@ def test_saving_overwrites_when_asked(found: Detections, path: Path) -> None:
     "name", [pytest.param(".", id="the folder itself"), pytest.param("missing/found.json", id="no such folder")]
 )
 def test_saving_needs_a_file_in_a_folder(name: str, found: Detections, tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="is a folder; give a file|there is no folder"):
+    with pytest.raises(FileError, match=r"is a folder; give a file|there is no folder"):
         found.save(tmp_path / name, overwrite=True)
     assert list(tmp_path.iterdir()) == []
 
