@@ -40,9 +40,11 @@ def check(
         check_picture(sheet, option="--sheet")
         check_target(sheet, overwrite=overwrite)
     examples = read_any(file, images=images)
+    if not examples:
+        raise DataError(f"{file}: no pictures in it")
     _describe(examples)
     problems = [problem for example in examples if (problem := _problem(example)) is not None]
-    if sheet is not None and examples:
+    if sheet is not None:
         draw_contact_sheet(examples).save(sheet)
     for problem in problems[:MAX_NAMED]:
         print(f"problem: {problem}")

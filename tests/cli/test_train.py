@@ -68,6 +68,7 @@ def test_an_experiment_with_an_override(data: Path, start: Path, tmp_path: Path,
         pytest.param(
             ["data", "check", "train.json", "--sheet", "sheet.xyz"], "end the name in one of", id="no picture"
         ),
+        pytest.param(["data", "check", "empty.json"], "empty.json: no pictures in it", id="nothing in it"),
         pytest.param(["data", "check", "nowhere.json"], "no such annotation file", id="nothing to check"),
         pytest.param(
             ["data", "check", "train.json", "--sheet", "sheet.png"], "exists already", id="a sheet that is there"
@@ -85,6 +86,7 @@ def test_one_sentence_for(
 ) -> None:
     (tmp_path / "train.json").write_bytes((data / "train.json").read_bytes())
     (tmp_path / "sheet.png").write_bytes(b"mine")
+    (tmp_path / "empty.json").write_text('{"images": [], "annotations": [], "categories": []}')
     monkeypatch.chdir(tmp_path)
     assert glip_command(*arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
