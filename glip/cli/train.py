@@ -1,5 +1,6 @@
 """`glip train`: an experiment's YAML file, or your own photos with boxes and no file at all."""
 
+import copy
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 PASSES, MIN_STEPS, MAX_STEPS = 12, 100, 2000  # over the photos; and what that may come to
 BATCH_SIZE = 4
+LEARNING_RATES = {"full": 2e-4, "linear": 2e-3, "prompt": 1e-2, "lora": 1e-3}
+"""Of each way of tuning: the fewer parameters, the faster they may move. Measured by tools/finetune_table.py."""
 
 Config = Annotated[Path | None, typer.Argument(help="An experiment (YAML); or leave it out and give --data.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, such as steps=500 or tuning.mode=linear.")]
@@ -59,25 +62,34 @@ def _from_data(
     data: Path, images: Path | None, dev: Path | None, output: Path, model: str, overrides: tuple[str, ...]
 ) -> "TrainConfig":
     """Fine-tuning that works unedited: small steps from a trained model, a dozen passes over the photos."""
-    from glip.data.readers import read_detection_json
-    from glip.engine.config import build_config
+    from glip.engine.config import apply_overrides, build_config
+    from glip.engine.trainer import read_sources
 
-    count = len(read_detection_json(data, images=images))
-    steps = min(max(PASSES * count // BATCH_SIZE, MIN_STEPS), MAX_STEPS)
     folder = None if images is None else str(images)
     content: dict[str, Any] = {
         "start": model,
         "output": str(output),
         "sources": [{"kind": "detection", "annotations": str(data), "images": folder}],
-        "steps": steps,
+        "steps": MIN_STEPS,
         "batch_size": BATCH_SIZE,
-        "optimizer": {"learning_rate": 2e-4, "backbone_factor": 0.1, "clip_norm": 5.0},
+    }
+    wanted = build_config("glip train", copy.deepcopy(content), overrides)
+    changed: dict[str, Any] = {}
+    apply_overrides(changed, overrides)
+    if "steps" in changed:
+        steps = wanted.steps
+    else:
+        examples, _ = read_sources(wanted.sources, wanted.few_shot)
+        steps = min(max(PASSES * len(examples) // wanted.batch_size, MIN_STEPS), MAX_STEPS)
+    tenth = max(steps // 10, 1)
+    content |= {
+        "steps": steps,
+        "optimizer": {"learning_rate": LEARNING_RATES[wanted.tuning.mode], "backbone_factor": 0.1, "clip_norm": 5.0},
         "schedule": {"warmup_steps": max(steps // 20, 1)},
         "losses": {"l1": 0.5},
         "ema_decay": 0.99,
-        "save_every": max(steps // 10, 1),
+        "save_every": tenth,
     }
     if dev is not None:
-        every = max(steps // 10, 1)
-        content["validation"] = {"annotations": str(dev), "images": folder, "every": every}
+        content["validation"] = {"annotations": str(dev), "images": folder, "every": tenth}
     return build_config("glip train", content, overrides)
