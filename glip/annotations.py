@@ -132,6 +132,17 @@ def field(path: str | Path, record: Record, where: str, name: str) -> Any:
     return record[name]
 
 
+def picture_name(path: str | Path, record: Record) -> str:
+    """`file_name` of an image record; LVIS has the last two parts of `coco_url` instead.
+
+    Raises:
+        DataError: neither is there.
+    """
+    if record.get("file_name") is None and record.get("coco_url") is not None:
+        return "/".join(str(record["coco_url"]).split("/")[-2:])
+    return str(field(path, record, "images", "file_name"))
+
+
 def annotations_by_image(path: str | Path, content: Record) -> dict[Any, list[Record]]:
     """The annotations of each image.
 

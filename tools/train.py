@@ -16,7 +16,8 @@ def main() -> int:
     if len(sys.argv) < 2:
         sys.stderr.write(f"{__doc__}\n")
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    level = logging.WARNING if sys.stderr.isatty() else logging.INFO  # a terminal has a progress bar
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s")
     try:
         Trainer(read_config(sys.argv[1], tuple(sys.argv[2:]))).train()
     except GlipError as error:

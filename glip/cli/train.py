@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +41,8 @@ def train(
     """
     from glip.engine.trainer import Trainer
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    level = logging.WARNING if sys.stderr.isatty() else logging.INFO  # a terminal has a progress bar
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s")
     words = [word for word in ([str(config)] if config is not None else []) + (overrides or []) if word]
     if data is None:
         Trainer(_from_file(words)).train()
@@ -63,7 +65,7 @@ def _from_data(
 ) -> "TrainConfig":
     """Fine-tuning that works unedited: small steps from a trained model, a dozen passes over the photos."""
     from glip.engine.config import apply_overrides, build_config
-    from glip.engine.trainer import read_sources
+    from glip.engine.sources import read_sources
 
     folder = None if images is None else str(images)
     content: dict[str, Any] = {

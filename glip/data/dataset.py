@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from glip.data.captions import CaptionRule, make_prompt
 from glip.data.examples import Example
+from glip.data.packing import PackingRule, foreign_captions, pack
 from glip.data.transforms import AugmentationRule, augment
 from glip.processing import GlipImageProcessor
 from glip.structures.boxes import clip_boxes, scale_boxes
@@ -62,6 +63,23 @@ class Batch:
     names: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Packing:
+    """How sentences are packed.
+
+    Attributes:
+        rule: how many foreign captions.
+        tokenizer: says how many fit.
+    """
+
+    rule: PackingRule
+    tokenizer: PreTrainedTokenizerBase
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, CLS and SEP left out."""
+        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
 Draw = tuple[int, int, int]
 """(index of the example, short side in pixels, seed): all chance of a sample, so that a run can be resumed."""
 
@@ -74,6 +92,7 @@ class GroundingDataset(Dataset[Sample]):
         image_processor: how pixels are normalised.
         captions: how captions are drawn.
         augmentation: what may happen to pictures.
+        packing: how sentences are packed among captions of other pictures; None for not at all.
     """
 
     def __init__(
@@ -83,8 +102,11 @@ class GroundingDataset(Dataset[Sample]):
         image_processor: GlipImageProcessor,
         captions: CaptionRule,
         augmentation: AugmentationRule,
+        packing: Packing | None = None,
     ) -> None:
         self.examples = list(examples)
+        self.sentences = [example for example in self.examples if example.caption]
+        self.packing = packing
         self.image_processor = image_processor
         self.captions = captions
         self.augmentation = augmentation
@@ -101,6 +123,9 @@ class GroundingDataset(Dataset[Sample]):
         pixels = np.asarray(example.read())
         pixels, example = augment(pixels, example, self.augmentation, draw)
         prompt, phrases = make_prompt(example, self.captions, draw)
+        if self.packing is not None and example.caption:
+            foreign = foreign_captions(example, self.sentences, self.packing.rule.wanted(draw), draw)
+            prompt = pack(prompt, foreign, self.packing.count_tokens, draw)
         values = self.image_processor.normalize_array(
             pixels, short_side=short_side, max_side=self.augmentation.max_side
         )

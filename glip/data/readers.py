@@ -1,5 +1,6 @@
 """Annotation files to examples. A broken file ends in one sentence that names the file, the record and the field."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from glip.annotations import (
     Record,
     annotations_by_image,
     field,
+    picture_name,
     pixels,
     read_object,
     section,
@@ -21,7 +23,9 @@ from glip.errors import DataError
 BACKGROUND_ID = 0
 
 
-def read_detection_json(path: str | Path, *, images: str | Path | None = None) -> list[Example]:
+def read_detection_json(
+    path: str | Path, *, images: str | Path | None = None, names: Mapping[Any, str] | None = None
+) -> list[Example]:
     """A COCO detection file.
 
     Crowd regions and boxes without area are left out. `absent` is every category that an image has no box of, or the
@@ -30,6 +34,7 @@ def read_detection_json(path: str | Path, *, images: str | Path | None = None) -
     Args:
         path: the JSON file.
         images: folder that `file_name` is relative to; None for the file's own.
+        names: category ids and other names for them, instead of the file's; boxes of other ids are left out.
 
     Raises:
         FileError: the file does not exist.
@@ -37,35 +42,34 @@ def read_detection_json(path: str | Path, *, images: str | Path | None = None) -
     """
     content = read_object(path)
     section(path, content, "annotations")
-    names = {
-        field(path, category, "categories", "id"): str(field(path, category, "categories", "name"))
-        for category in section(path, content, "categories")
-        if category.get("id") != BACKGROUND_ID or _uses_background_id(content)
-    }
+    own_names = _category_names(path, content)
+    asked = own_names if names is None else names
     by_image = annotations_by_image(path, content)
     examples = []
     for record in section(path, content, "images"):
         annotations = by_image[field(path, record, "images", "id")]
         for annotation in annotations:
-            if not _is_known(annotation.get("category_id"), names):
+            if not _is_known(annotation.get("category_id"), own_names):
                 raise DataError(
                     f"{path}: annotation {annotation.get('id')}: category_id {annotation.get('category_id')!r} is not "
                     "in categories; add it there"
                 )
         objects = tuple(
-            GroundedObject(box, names[annotation["category_id"]])
+            GroundedObject(box, asked[annotation["category_id"]])
             for annotation in annotations
-            if not annotation.get("iscrowd") and (box := _box(path, annotation)) is not None
+            if not annotation.get("iscrowd")
+            and (box := _box(path, annotation)) is not None
+            and annotation["category_id"] in asked
         )
         present = {annotation["category_id"] for annotation in annotations}
-        absent = record.get("neg_category_ids", [*names])
+        absent = record.get("neg_category_ids", [*asked])
         if not isinstance(absent, list):
             raise DataError(f"{path}: image {record['id']}: neg_category_ids must be a list, got {absent!r}")
         examples.append(
             Example(
                 **_image_fields(path, record, images),
                 objects=objects,
-                absent=tuple(names[c] for c in absent if _is_known(c, names) and c not in present),
+                absent=tuple(asked[c] for c in absent if _is_known(c, asked) and c not in present),
             )
         )
     return examples
@@ -116,7 +120,15 @@ def read_any(path: str | Path, *, images: str | Path | None = None) -> list[Exam
     return (read_grounding_json if has_captions else read_detection_json)(path, images=images)
 
 
-def _is_known(category: Any, names: dict[Any, str]) -> bool:
+def _category_names(path: str | Path, content: Record) -> dict[Any, str]:
+    return {
+        field(path, category, "categories", "id"): str(field(path, category, "categories", "name"))
+        for category in section(path, content, "categories")
+        if category.get("id") != BACKGROUND_ID or _uses_background_id(content)
+    }
+
+
+def _is_known(category: Any, names: Mapping[Any, str]) -> bool:
     return isinstance(category, int | str) and category in names
 
 
@@ -128,7 +140,7 @@ def _uses_background_id(content: Record) -> bool:
 def _image_fields(path: str | Path, record: Record, images: str | Path | None) -> Record:
     folder = Path(images) if images is not None else Path(path).parent
     size = pixels(path, record, "height"), pixels(path, record, "width")
-    return {"image": folder / str(field(path, record, "images", "file_name")), "size": size}
+    return {"image": folder / picture_name(path, record), "size": size}
 
 
 def _box(path: str | Path, annotation: Record) -> tuple[float, float, float, float] | None:

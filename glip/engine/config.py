@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveIn
 
 from glip.configuration import VARIANTS
 from glip.data.captions import CaptionRule
+from glip.data.packing import PackingRule
 from glip.data.transforms import AugmentationRule
 from glip.detection.losses import LossWeights
 from glip.engine.optimizer import OptimizerConfig, ScheduleConfig
@@ -25,16 +26,19 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     """One annotation file.
 
     Attributes:
-        annotations: COCO detection JSON, MDETR grounding JSON, ODVG (one record a line), or the YAML of a TSV data set.
+        annotations: COCO or LVIS detection JSON, MDETR grounding JSON, ODVG (one record a line), the YAML of a TSV data
+            set or of an ODinW task, or the folder of Flickr30k Entities.
         images: folder that the file's names are relative to; None for the annotation file's own. TSV files hold their
-            pictures.
-        kind: which of the two.
+            pictures; an ODinW task's own paths start from here, or from where you are.
+        kind: which of these.
+        split: which part, of "flickr30k" and "odinw".
         weight: share of this source in the mixture, relative to the others.
     """
 
     annotations: Path
     images: Path | None = None
-    kind: Literal["detection", "grounding", "odvg", "tsv"]
+    kind: Literal["detection", "grounding", "odvg", "tsv", "flickr30k", "odinw"]
+    split: str = "train"
     weight: PositiveFloat = 1.0
 
 
@@ -76,6 +80,9 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
         new_model: or a network with random weights, by its name in `glip.configuration.VARIANTS`.
         output: folder for checkpoints, log and the trained model; an interrupted run there goes on.
         sources: the mixture.
+        captions: how class lists are drawn.
+        packing: how sentences are packed among captions of other pictures.
+        augmentation: what may happen to pictures.
         tuning: what is trained.
         few_shot: how many examples of the sources are used.
         validation: what is measured during the run; None for nothing.
@@ -84,6 +91,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
         accumulate: parts that a process takes its share of a batch in, one after the other, to save memory.
         precision: of the forward pass; weights and losses stay float32.
         gradient_checkpointing: recompute the blocks in the backward pass, to save memory.
+        compile: let torch.compile make the network faster, where a compiler is at hand; the first steps take minutes.
         sharded: whether several processes share weights, gradients and optimiser states (FSDP) or copy them (DDP).
         ema_decay: of the averaged weights that are exported; 0 for the last weights.
         seed: of all chance.
@@ -99,6 +107,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     output: Path
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     captions: CaptionRule = CaptionRule()
+    packing: PackingRule = PackingRule()
     augmentation: AugmentationRule = AugmentationRule()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -111,6 +120,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     accumulate: PositiveInt = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
+    compile: bool = False
     sharded: bool = False
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     seed: int = 0
@@ -198,6 +208,7 @@ def _fields(group: Any) -> list[str]:
 _GROUPS: dict[Any, Any] = {
     "sources": SourceConfig,
     "captions": CaptionRule,
+    "packing": PackingRule,
     "augmentation": AugmentationRule,
     "optimizer": OptimizerConfig,
     "schedule": ScheduleConfig,

@@ -43,6 +43,8 @@ class ScheduleConfig(BaseModel, frozen=True, extra="forbid"):
         factor: what a milestone or a plateau multiplies with.
         patience: validations without a better result, for "plateau".
         final_share: where "cosine" ends, and what "plateau" does not go below.
+        decay_follows: for "step": the weight decay is multiplied with `factor`, too, at this share of each milestone;
+            0 for a constant weight decay. Published for GLIP-L: 0.667.
     """
 
     kind: Literal["cosine", "step", "plateau", "constant"] = "cosine"
@@ -51,6 +53,7 @@ class ScheduleConfig(BaseModel, frozen=True, extra="forbid"):
     factor: float = Field(default=0.1, gt=0, lt=1)
     patience: NonNegativeInt = 3
     final_share: float = Field(default=0.1, ge=0, le=1)
+    decay_follows: float = Field(default=0.0, ge=0, le=1)
 
 
 class Schedule:
@@ -85,6 +88,13 @@ class Schedule:
             case "constant":
                 return 1.0
 
+    def decay_share(self, step: int) -> float:
+        """Share of the full weight decay at a step, counted from 0."""
+        if self.config.kind != "step" or not self.config.decay_follows:
+            return 1.0
+        milestones = (self.config.decay_follows * int(share * self.steps) for share in self.config.milestones)
+        return self.config.factor ** sum(step >= milestone for milestone in milestones)
+
     def saw(self, result: float) -> None:
         """Take note of a validation's result; more is better."""
         if self.best is None or result > self.best:
@@ -117,7 +127,7 @@ def parameter_groups(parameters: Iterable[tuple[str, nn.Parameter]], config: Opt
         if parameter.requires_grad:
             groups.setdefault(_rate_and_decay(name, parameter.ndim, config), []).append(parameter)
     return [
-        {"params": members, "base_lr": rate, "lr": rate, "weight_decay": decay}
+        {"params": members, "base_lr": rate, "lr": rate, "base_decay": decay, "weight_decay": decay}
         for (rate, decay), members in groups.items()
     ]
 

@@ -4,8 +4,7 @@ import contextlib
 import json
 import logging
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,19 @@ import torch
 from torch import Tensor
 
 from glip.configuration import VARIANTS
-from glip.data.dataset import Batch, BatchSampler, Collate, GroundingDataset
-from glip.data.examples import Example
-from glip.data.few_shot import select_shots
-from glip.data.odvg import read_odvg
-from glip.data.readers import read_detection_json, read_grounding_json
-from glip.data.tsv import read_tsv
+from glip.data.dataset import Batch, BatchSampler, Collate, GroundingDataset, Packing
 from glip.detection.losses import GlipCriterion
 from glip.engine.checkpoint import newest_checkpoint, save_checkpoint, write_checkpoint
-from glip.engine.config import FewShotConfig, SourceConfig, TrainConfig
+from glip.engine.config import TrainConfig
 from glip.engine.ema import ParameterAverage
 from glip.engine.loading import load_batches
 from glip.engine.optimizer import Schedule, parameter_groups
 from glip.engine.parallel import distribute, fill, make_accelerator, whole
+from glip.engine.progress import Progress
+from glip.engine.sources import read_sources
 from glip.engine.tuning import merged, prepare_tuning
 from glip.engine.validation import measure
-from glip.errors import CheckpointError, ConfigError, DataError, FileError, GlipError
+from glip.errors import CheckpointError, ConfigError, FileError, GlipError
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor, published_processor
 from glip.processing import GlipProcessor
@@ -39,12 +35,6 @@ logger = logging.getLogger(__name__)
 SEED_STRIDE = 1_000_003  # runs of neighbouring seeds share no step
 RANK_STRIDE = 7_919  # processes of one step share no dropout
 PARTS = ("model", "average", "optimizer", "schedule")
-READERS: dict[str, Callable[[SourceConfig], list[Example]]] = {
-    "detection": lambda source: read_detection_json(source.annotations, images=source.images),
-    "grounding": lambda source: read_grounding_json(source.annotations, images=source.images),
-    "odvg": lambda source: read_odvg(source.annotations, images=source.images),
-    "tsv": lambda source: read_tsv(source.annotations),
-}
 Losses = dict[str, Tensor]
 
 
@@ -77,6 +67,8 @@ class Trainer:
         self.model = self.tuned.model
         self.model.gradient_checkpointing = config.gradient_checkpointing
         self.model.to(self.accelerator.device)
+        if config.compile:
+            self.model.compile(dynamic=True)
         self.called = distribute(self.model, self.accelerator, sharded=config.sharded)
         self.criterion = GlipCriterion(weights=config.losses, reduce_mean=self._mean_of_processes)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model.named_parameters(), config.optimizer))
@@ -94,21 +86,28 @@ class Trainer:
         if self.config.trackers:
             self.accelerator.init_trackers("glip")
         batches = self._batches()
-        started, seen = time.monotonic(), self.step
-        while self.step < self.config.steps and not self._is_tired():
-            losses = self._train_step([next(batches) for _ in range(self.config.accumulate)])
-            self.step += 1
-            self.average.update(self.model, self.step)
-            if self.step % self.config.log_every == 0:
-                self._log(losses, (time.monotonic() - started) / (self.step - seen))
-            validation = self.config.validation
-            if validation is not None and (self.step % validation.every == 0 or self.step == self.config.steps):
-                self._validate()
-            if self.step % self.config.save_every == 0 or self.step == self.config.steps:
-                self._save()
+        progress = Progress(self.config.steps, self.config.batch_size, done=self.step)
+        with progress.shown(is_main=self.accelerator.is_main_process):
+            while self.step < self.config.steps and not self._is_tired():
+                losses = self._train_step([next(batches) for _ in range(self.config.accumulate)])
+                self._after_step(losses, progress)
         self.export(self.config.output / "model")
         if self.config.trackers:
             self.accelerator.end_training()
+
+    def _after_step(self, losses: Losses, progress: Progress) -> None:
+        """Average, log, measure and save, each when its turn has come."""
+        self.step += 1
+        self.average.update(self.model, self.step)
+        progress.advance()
+        is_last = self.step == self.config.steps
+        if self.step % self.config.log_every == 0:
+            self._log(losses, progress)
+        validation = self.config.validation
+        if validation is not None and (self.step % validation.every == 0 or is_last):
+            self._validate()
+        if self.step % self.config.save_every == 0 or is_last:
+            self._save()
 
     def export(self, folder: Path) -> None:
         """Write the averaged weights, config, tokenizer and processor as `GlipModel.from_pretrained` reads them."""
@@ -126,9 +125,10 @@ class Trainer:
             self.config.seed * SEED_STRIDE + self.step + RANK_STRIDE * self.accelerator.process_index
         )
         self.tuned.train()
-        share = self.schedule.share(self.step)
+        share, decay_share = self.schedule.share(self.step), self.schedule.decay_share(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * share
+            group["weight_decay"] = group["base_decay"] * decay_share
         self.optimizer.zero_grad(set_to_none=True)
         sums: Losses = {}
         for index, part in enumerate(parts):
@@ -205,15 +205,17 @@ class Trainer:
             image_processor=image_processor,
             captions=self.config.captions,
             augmentation=self.config.augmentation,
+            packing=Packing(self.config.packing, self.processor.tokenizer) if self.config.packing.captions else None,
         )
         collate = Collate(self.processor.tokenizer, image_processor)
         return load_batches(dataset, sampler, collate, workers=self.config.workers)
 
-    def _log(self, losses: Losses, seconds: float) -> None:
-        line: dict[str, Any] = {"step": self.step, "seconds_per_step": round(seconds, 3)}
-        line["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        line |= {name: round(loss.item(), 4) for name, loss in losses.items()}
-        self._note(line)
+    def _log(self, losses: Losses, progress: Progress) -> None:
+        named = {name: round(loss.item(), 4) for name, loss in losses.items()}
+        rate = self.optimizer.param_groups[0]["lr"]
+        speed = progress.speed(self.step, self.accelerator.device)
+        progress.say(losses=named, learning_rate=rate, speed=speed)
+        self._note({"step": self.step, **speed, "learning_rate": rate, **named})
 
     def _note(self, line: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
@@ -320,24 +322,3 @@ def starting_point(config: TrainConfig) -> tuple[GlipModel, GlipProcessor]:
         raise CheckpointError(f"start {start}: is a file; give a folder that save_pretrained wrote")
     processor: GlipProcessor = GlipProcessor.from_pretrained(start)
     return GlipModel.from_pretrained(start), processor
-
-
-def read_sources(
-    sources: tuple[SourceConfig, ...], few_shot: FewShotConfig | None = None
-) -> tuple[list[Example], list[float]]:
-    """All examples of a mixture, and how often each is drawn.
-
-    Raises:
-        DataError: a source has no example.
-    """
-    examples: list[Example] = []
-    weights: list[float] = []
-    for source in sources:
-        found = READERS[source.kind](source)
-        if not found:
-            raise DataError(f"{source.annotations}: no images in it; leave this source out")
-        if few_shot is not None and few_shot.shots:
-            found = select_shots(found, few_shot.shots, seed=few_shot.seed)
-        examples += found
-        weights += [source.weight / len(found)] * len(found)
-    return examples, weights

@@ -13,6 +13,7 @@ from glip.annotations import (
     field,
     is_number,
     is_whole,
+    picture_name,
     read_object,
     read_predictions,
     xywh_of,
@@ -76,7 +77,10 @@ class LvisBenchmark(Benchmark):
         ids = tuple(sorted(names))
         words = Vocabulary(tuple(names[key] for key in ids), ids, chunk_size=self.chunk_size)
         folder = folder_of(self.annotations, self.images)
-        return [Question((record["id"],), folder / self._picture(record), words) for record in content["images"]]
+        return [
+            Question((record["id"],), folder / picture_name(self.annotations, record), words)
+            for record in content["images"]
+        ]
 
     def answer(self, question: Question, found: Detections) -> Record:
         """Image id, boxes, scores and category ids."""
@@ -108,11 +112,6 @@ class LvisBenchmark(Benchmark):
         limit = "@300" if self.protocol == "standard" else "@-1"  # of detections an image, in the reference's names
         recalls = {f"{name}{limit}": report.metrics[name] for name in report.metrics if name.startswith("AR")}
         return {**report.metrics, **recalls, "per_class": per_class}
-
-    def _picture(self, record: Record) -> str:
-        if "file_name" in record:
-            return str(record["file_name"])
-        return "/".join(str(field(self.annotations, record, "images", "coco_url")).split("/")[-2:])
 
 
 def _by_image(results: Iterable[Record]) -> list[Record]:

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from glip.engine.config import SourceConfig, TrainConfig
-from glip.engine.trainer import Trainer, read_sources
+from glip.engine.sources import read_sources
+from glip.engine.trainer import Trainer
 from glip.errors import CheckpointError, ConfigError, DataError, GlipError
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor
@@ -25,6 +26,7 @@ from tests.reference.tiny_models import TINY_TEXT, tiny_model
 
 BERT_VOCABULARY = 30522
 LOSSES = {"loss_alignment", "loss_giou", "loss_l1", "loss_centerness"}
+SPEED = {"seconds_per_step", "images_per_second", "memory_gb", "seconds_left"}
 NOT_RANDOM: dict[str, Any] = {"drop_block": 0.0, "fusion_dropout": 0.0}
 
 
@@ -118,7 +120,7 @@ def test_a_run_leaves_checkpoint_log_and_model(trained: Trainer) -> None:
 def test_the_log_has_every_loss_of_every_step(trained: Trainer) -> None:
     lines = [json.loads(line) for line in (trained.config.output / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
-    assert all(set(line) >= LOSSES | {"seconds_per_step"} for line in lines)
+    assert all(set(line) >= LOSSES | SPEED for line in lines)
     assert all(math.isfinite(line[name]) for line in lines for name in LOSSES)
 
 
@@ -346,6 +348,30 @@ def test_validating_does_not_change_the_run(trained: Trainer, start: Path, data:
     other = Trainer(config_of(start, data, tmp_path / "run", validation=validation))
     other.train()
     assert_equal(weights_of(other), weights_of(trained))
+
+
+def test_tensorboard_gets_every_number_of_the_log(start: Path, data: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # a test's trackers are not the next one's
+    Trainer(config_of(start, data, tmp_path / "run", steps=2, trackers=["tensorboard"])).train()
+    (events,) = (tmp_path / "run").rglob("events.out.tfevents.*")
+    found = EventAccumulator(str(events.parent)).Reload()
+    assert set(found.Tags()["scalars"]) >= LOSSES | SPEED | {"learning_rate"}
+    assert [event.step for event in found.Scalars("loss_giou")] == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(
+    start: Path, data: Path, trained: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced as torch.compile does it, and run without a compiler, which a CPU needs minutes for."""
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: compile_module(self, backend="eager", **how))
+    trainer = Trainer(config_of(start, data, tmp_path / "run", compile=True))
+    trainer.train()
+    assert trainer.model._compiled_call_impl is not None
+    assert_equal(weights_of(trainer), weights_of(trained))
 
 
 # --- its parts ---------------------------------------------------------------------------------------------------
