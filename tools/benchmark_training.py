@@ -1,10 +1,10 @@
 """Time and memory of a training step, here and in plain arithmetic, with and without gradient checkpointing.
 
-    python tools/benchmark_training.py [--variant tiny] [--size 640 640] [--tokens 8 194] [--runs 3] [--output FILE.json]
+    python tools/benchmark_training.py [--variant tiny] [--size 640 640] [--tokens 8 194] [--output FILE.json]
 
-A step is the forward pass, the losses of six boxes, and the backward pass of one picture; weights are random and the text
-encoder is trained, too. Plain arithmetic is that of tools/benchmark.py. Each form runs in a process of its own, so that
-its peak memory is its own; the forms take turns, and medians are printed. Memory is the process's peak: weights,
+A step is the forward pass, the losses of six boxes, and the backward pass of one picture; weights are random and the
+text encoder is trained, too. Plain arithmetic is that of tools/benchmark.py. Each form runs in a process of its own, so
+that its peak memory is its own; the forms take turns, and medians are printed. Memory is the process's peak: weights,
 gradients and torch itself are in it, AdamW's moments (two more copies of the weights) are not.
 """
 
@@ -78,7 +78,8 @@ def in_a_process_of_its_own(arguments: argparse.Namespace, tokens: int, form: st
 def table(results: list[dict[str, Any]]) -> str:
     """A row a form."""
     lines = [
-        f"{'tokens':>6}  {'form':<22}{'forward':>9}{'backward':>10}{'step':>8}{'memory':>10}{'of plain: time':>16}{'memory':>8}"
+        f"{'tokens':>6}  {'form':<22}{'forward':>9}{'backward':>10}{'step':>8}{'memory':>10}"
+        f"{'of plain: time':>16}{'memory':>8}"
     ]
     for row in results:
         plain = next((r for r in results if r["form"] == "plain" and r["tokens"] == row["tokens"]), row)

@@ -12,7 +12,8 @@ which is the published arithmetic in another order: a (positions x 2048) matrix 
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from glip.layers.two_way_attention import two_way_attention
 
 
 class BidirectionalFusion(nn.Module):
@@ -72,40 +73,41 @@ class BidirectionalFusion(nn.Module):
         """
         image, words = self.image_norm(image), self.word_norm(words)
         keys = self.word_key(words).unflatten(2, (self.num_heads, -1)) * self.attention_scale  # (B, L, h, d)
-        scores = self._scores(image, keys)  # (B, h, L, N)
-        seen_by_image = self._look_at_words(scores, keys, words, word_mask)
-        seen_by_words = self._look_at_image(scores, image, image_mask)
-        return image + self.image_scale * seen_by_image, words + self.word_scale * seen_by_words
+        seen_by_image, context, total = two_way_attention(
+            image,
+            self._folded_keys(keys),
+            self._word_bias(keys, word_mask),
+            self._folded_values(words),
+            image_mask,
+            num_heads=self.num_heads,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        image = image + self.image_scale * (seen_by_image + self.image_out.bias)
+        return image, words + self.word_scale * self._seen_by_words(context, total)
 
-    def _scores(self, image: Tensor, keys: Tensor) -> Tensor:
-        """Attention scores without the query bias, which is one number per word: `(B, h, L, N)`."""
+    def _folded_keys(self, keys: Tensor) -> Tensor:
+        """Word keys behind the image's query projection: `(B, h * L, C)`."""
         query_weight = self.image_query.weight.unflatten(0, (self.num_heads, -1))  # (h, d, C)
-        folded = torch.einsum("blhd,hdc->bhlc", keys, query_weight)
-        scores = folded.flatten(1, 2) @ image.transpose(1, 2)  # (B, h * L, N)
-        result: Tensor = scores.unflatten(1, (self.num_heads, -1))
-        return result
+        return torch.einsum("blhd,hdc->bhlc", keys, query_weight).flatten(1, 2)
 
-    def _look_at_words(self, scores: Tensor, keys: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
-        """What each position takes from the words: `(B, N, C)`."""
+    def _word_bias(self, keys: Tensor, word_mask: Tensor) -> Tensor:
+        """The query bias' share of the scores, which is one number a word: `(B, h * L)`; very small for padding."""
         query_bias = self.image_query.bias.unflatten(0, (self.num_heads, -1))  # (h, d)
-        word_bias = torch.einsum("blhd,hd->bhl", keys, query_bias)
-        word_bias = word_bias.masked_fill(~word_mask[:, None], torch.finfo(scores.dtype).min)
-        attention = torch.softmax(scores + word_bias.unsqueeze(-1), dim=2)
-        attention = F.dropout(attention, self.dropout, self.training)
+        bias = torch.einsum("blhd,hd->bhl", keys, query_bias)
+        return bias.masked_fill(~word_mask[:, None], torch.finfo(bias.dtype).min).flatten(1)
+
+    def _folded_values(self, words: Tensor) -> Tensor:
+        """Word values behind the output projection: `(B, h * L, C)`."""
         values = self.word_value(words).unflatten(2, (self.num_heads, -1))  # (B, L, h, d)
         out_weight = self.image_out.weight.unflatten(1, (self.num_heads, -1))  # (C, h, d)
-        folded = torch.einsum("blhd,chd->bhlc", values, out_weight)
-        return attention.flatten(1, 2).transpose(1, 2) @ folded.flatten(1, 2) + self.image_out.bias
+        return torch.einsum("blhd,chd->bhlc", values, out_weight).flatten(1, 2)
 
-    def _look_at_image(self, scores: Tensor, image: Tensor, image_mask: Tensor | None) -> Tensor:
-        """What each word takes from the image: `(B, L, D)`."""
-        if image_mask is not None:
-            scores = scores.masked_fill(~image_mask[:, None, None], torch.finfo(scores.dtype).min)
-        attention = F.dropout(torch.softmax(scores, dim=3), self.dropout, self.training)
-        context = (attention.flatten(1, 2) @ image).unflatten(1, (self.num_heads, -1))  # (B, h, L, C)
+    def _seen_by_words(self, context: Tensor, total: Tensor) -> Tensor:
+        """The image's values of what each head of each word has looked at: `(B, L, D)`."""
+        heads = context.unflatten(1, (self.num_heads, -1))  # (B, h, L, C)
         value_weight = self.image_value.weight.unflatten(0, (self.num_heads, -1))  # (h, d, C)
         value_bias = self.image_value.bias.unflatten(0, (self.num_heads, 1, -1))  # (h, 1, d)
-        heads = torch.einsum("bhlc,hdc->bhld", context, value_weight)
-        heads = heads + attention.sum(dim=3, keepdim=True) * value_bias
-        result: Tensor = self.word_out(heads.transpose(1, 2).flatten(2))
+        values = torch.einsum("bhlc,hdc->bhld", heads, value_weight)
+        values = values + total.unflatten(1, (self.num_heads, -1)).unsqueeze(3) * value_bias
+        result: Tensor = self.word_out(values.transpose(1, 2).flatten(2))
         return result
