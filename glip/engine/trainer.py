@@ -65,7 +65,8 @@ class Trainer:
         model, self.processor = starting_point(config)
         self.tuned = prepare_tuning(model, config.tuning)
         self.model = self.tuned.model
-        self.model.gradient_checkpointing = config.gradient_checkpointing
+        if config.gradient_checkpointing:
+            self.model.recompute_activations()
         self.model.to(self.accelerator.device)
         if config.compile:
             self.model.compile(dynamic=True)

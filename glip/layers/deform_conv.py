@@ -6,16 +6,20 @@ operator is the path everywhere else and the tests' judge.
 """
 
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
 KERNEL_SIZE = 3
 TAPS = KERNEL_SIZE * KERNEL_SIZE
 PADDING = 1
+SLICE = 2048  # positions that are sampled at a time
 
 
 class ModulatedDeformConv(nn.Module):
@@ -85,10 +89,55 @@ def gather_deform_conv2d(
     height, width = offsets.shape[-2:]
     rows, weights = _corners(offsets, mask, features.shape[-2:], stride)
     table = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (B*H*W, C)
-    sampled = F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")  # (B*h*w*9, C)
     kernel = weight.permute(2, 3, 1, 0).reshape(TAPS * channels, -1)  # (9*C, O)
-    result = torch.addmm(bias, sampled.view(-1, TAPS * channels), kernel)
+    if torch.compiler.is_compiling():
+        result = torch.addmm(bias, _sample(table, rows, weights), kernel)
+    else:
+        result = torch.as_tensor(_SampledProduct.apply(table, rows, weights, kernel, bias))
     return result.view(batch, height, width, len(weight)).permute(0, 3, 1, 2)
+
+
+class _SampledProduct(torch.autograd.Function):
+    """Weighted sums of rows, nine a position, times a matrix.
+
+    The sums are nine times as large as the map, and quickly made: slice by slice, and again in the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+        """`table` `(R, C)`, `rows` and `weights` `(9 * N, 4)`, `kernel` `(9 * C, O)`, `bias` `(O,)`; gives `(N, O)`."""
+        result = table.new_empty(len(rows) // TAPS, len(bias))
+        for part, of_part in _slices(len(result)):
+            torch.addmm(bias, _sample(table, rows[of_part], weights[of_part]), kernel, out=result[part])
+        ctx.save_for_backward(table, rows, weights, kernel)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of all but `rows`."""
+        table, rows, weights, kernel = ctx.saved_tensors
+        grad_table, grad_weights, grad_kernel = (torch.zeros_like(one) for one in (table, weights, kernel))
+        for part, of_part in _slices(len(grad)):
+            with torch.enable_grad():
+                leaves = table.detach().requires_grad_(), weights[of_part].detach().requires_grad_()
+                sampled = _sample(leaves[0], rows[of_part], leaves[1])
+            grad_kernel.addmm_(sampled.detach().T, grad[part])
+            of_table, grad_weights[of_part] = torch.autograd.grad(sampled, leaves, grad[part] @ kernel.T)
+            grad_table += of_table
+        return grad_table, None, grad_weights, grad_kernel, grad.sum(dim=0)
+
+
+def _slices(count: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of the positions, and of their taps."""
+    for start in range(0, count, SLICE):
+        stop = min(start + SLICE, count)
+        yield slice(start, stop), slice(start * TAPS, stop * TAPS)
+
+
+def _sample(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """The nine sums of each position behind each other: `(n, 9 * C)`."""
+    return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum").view(-1, TAPS * table.shape[1])
 
 
 def _corners(offsets: Tensor, mask: Tensor, size: torch.Size | tuple[int, int], stride: int) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,7 @@ class GlipBlock(nn.Module):
             )
         self.fused = config.fusion
         self.dyconv = DyConv(config.channels, num_groups=config.num_groups)
+        self.gradient_checkpointing = False  # as transformers has it: set by `gradient_checkpointing_enable`
 
     def forward(
         self,
@@ -72,6 +73,9 @@ class GlipBlock(nn.Module):
             image, words = self.fusion(flatten_levels(levels), words, word_mask, image_mask)
             words = self.text_layer(words, word_mask)
             levels = split_levels(image, levels)
+        if self.gradient_checkpointing and self.training:  # the fusion keeps little; the DyConv a dozen maps
+            mixed: list[Tensor] = checkpoint(self.dyconv, levels, level_masks, use_reentrant=False)
+            return mixed, words
         return self.dyconv(levels, level_masks), words
 
 
@@ -106,7 +110,6 @@ class GlipModel(PreTrainedModel):
         self.text_prompt = (
             nn.Parameter(torch.zeros(config.prompt_length, self.text_encoder.dim)) if config.prompt_length else None
         )
-        self.gradient_checkpointing = False
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -119,6 +122,12 @@ class GlipModel(PreTrainedModel):
         compute_buffers = getattr(module, "init_non_persistent_buffers", None)
         if compute_buffers is not None:
             compute_buffers()
+
+    def recompute_activations(self) -> None:
+        """Keep less for the backward pass and compute it again there; dropout is the same the second time."""
+        # transformers 5.23 calls it activation checkpointing and warns of the older name
+        enable = getattr(self, "activation_checkpointing_enable", self.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
 
     def forward(
         self,
@@ -176,7 +185,7 @@ class GlipModel(PreTrainedModel):
         if self.text_prompt is not None:
             words = words + self.text_prompt[: words.shape[1]]
         for block in self.blocks:
-            levels, words = self._run_block(block, levels, words, word_mask, level_masks)
+            levels, words = block(levels, words, word_mask, level_masks)
         alignment, deltas, centerness = self.head(
             flatten_levels(levels), words, [level.shape[2] * level.shape[3] for level in levels]
         )
@@ -190,22 +199,6 @@ class GlipModel(PreTrainedModel):
             input_ids=input_ids,
             attention_mask=word_mask,
         )
-
-    def _run_block(
-        self,
-        block: nn.Module,
-        levels: Sequence[Tensor],
-        words: Tensor,
-        word_mask: Tensor,
-        level_masks: Sequence[Tensor] | None,
-    ) -> tuple[list[Tensor], Tensor]:
-        """One block, recomputed in the backward pass where gradient checkpointing is on."""
-        if self.gradient_checkpointing and self.training:
-            result = checkpoint(block, levels, words, word_mask, level_masks, use_reentrant=False)
-        else:
-            result = block(levels, words, word_mask, level_masks)
-        mixed, seen = result
-        return mixed, seen
 
     def _check_batch(self, levels: Sequence[Tensor], input_ids: Tensor) -> None:
         images, captions, length = len(levels[0]), *input_ids.shape

@@ -31,5 +31,7 @@ class TextEncoder(nn.Module):
         Returns:
             `(B, L, D)`; positions of padding hold values that mean nothing.
         """
-        hidden: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask.long()).last_hidden_state
+        hidden: Tensor = self.bert(
+            input_ids=input_ids, attention_mask=attention_mask.long(), use_cache=False
+        ).last_hidden_state
         return hidden

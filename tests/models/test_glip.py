@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from glip.detection.losses import GlipCriterion, LossWeights
 from glip.errors import PromptError, ShapeError
+from glip.models.dyhead import DyConv
 from glip.models.glip import GlipBlock, GlipModel, flatten_levels, split_levels
 from glip.structures.output import GlipOutput
 from glip.structures.targets import Targets
@@ -255,19 +256,18 @@ def test_gradient_reaches_every_parameter(kind: str, changes: dict[str, Any]) ->
 
 def test_gradient_checkpointing_changes_neither_loss_nor_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    real_forward = GlipBlock.forward
+    real_forward = DyConv.forward
 
-    def counted_forward(self: GlipBlock, *inputs: Any) -> tuple[list[Tensor], Tensor]:
+    def counted_forward(self: DyConv, *inputs: Any) -> list[Tensor]:
         runs.append(self)
         return real_forward(self, *inputs)
 
-    monkeypatch.setattr(GlipBlock, "forward", counted_forward)
+    monkeypatch.setattr(DyConv, "forward", counted_forward)
     results = []
     for checkpointing, expected_runs in ((False, 2), (True, 4)):  # two blocks, recomputed in the backward pass
         model = tiny_model(fusion_dropout=0.1, drop_block=0.3).train()
         if checkpointing:
-            # transformers 5.23 calls it activation checkpointing and warns of the older name
-            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+            model.recompute_activations()
         runs.clear()
         torch.manual_seed(3)
         loss = training_loss(model)

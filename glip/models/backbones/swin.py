@@ -10,6 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
 PATCH_SIZE = 4
@@ -114,11 +115,15 @@ class SwinStage(nn.Module):
             for index, drop_path in enumerate(drop_paths)
         )
         self.downsample = PatchMerging(dim) if downsample else None
+        self.gradient_checkpointing = False  # as transformers has it: set by `gradient_checkpointing_enable`
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, h, w, C)` to the stage's output and the next stage's input."""
         for block in self.blocks:
-            features = block(features)
+            if self.gradient_checkpointing and self.training:
+                features = checkpoint(block, features, use_reentrant=False)
+            else:
+                features = block(features)
         return features, self.downsample(features) if self.downsample else features
 
 
