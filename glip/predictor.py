@@ -12,14 +12,15 @@ from glip.detection.calibration import Calibrator
 from glip.detection.nms import suppress
 from glip.detection.postprocess import PostProcessor, apply_threshold
 from glip.devices import checked_device
-from glip.errors import CheckpointError, ConfigError, ShapeError
+from glip.errors import CheckpointError, ConfigError, PromptError, ShapeError
 from glip.images import ImageInput, read_image
 from glip.models.glip import GlipModel
 from glip.processing import GlipImageProcessor, GlipProcessor, as_list
 from glip.structures.detections import Detections
 from glip.structures.prompt import Prompt, Span, phrase_texts
 from glip.text.prompts import Affix, prompt_from_caption, prompt_from_expression
-from glip.text.tokens import TokenizedPrompts, pack_labels, tokenize_prompts
+from glip.text.tokens import TokenizedPrompts, tokenize_prompts
+from glip.vocabulary import Vocabulary, VocabularyCache, compile_vocabulary
 from glip.weights.folder import DEFAULT_MODEL, SHIPPED, check_model_folder, check_processor_folder, find_model
 
 ORIGINAL_SUFFIXES = (".pth", ".pt")
@@ -56,6 +57,7 @@ class Predictor:
         self.rules = rules or PostProcessor()
         self.batch_size = batch_size
         self.calibrator = calibrator
+        self.vocabularies = VocabularyCache(self.model, processor)
 
     @classmethod
     def from_pretrained(
@@ -106,7 +108,7 @@ class Predictor:
     def detect(  # type: ignore[overload-overlap]  # a path is a sequence, too
         self,
         images: ImageInput,
-        labels: Sequence[str],
+        labels: Sequence[str] | Vocabulary,
         *,
         threshold: Threshold = None,
         chunk_size: int | None = None,
@@ -116,7 +118,7 @@ class Predictor:
     def detect(
         self,
         images: Sequence[ImageInput],
-        labels: Sequence[str],
+        labels: Sequence[str] | Vocabulary,
         *,
         threshold: Threshold = None,
         chunk_size: int | None = None,
@@ -125,7 +127,7 @@ class Predictor:
     def detect(
         self,
         images: ImageInput | Sequence[ImageInput],
-        labels: Sequence[str],
+        labels: Sequence[str] | Vocabulary,
         *,
         threshold: Threshold = None,
         chunk_size: int | None = None,
@@ -135,7 +137,8 @@ class Predictor:
 
         Args:
             images: one picture, or a list.
-            labels: class names; a list of any length, split into captions where one does not hold it.
+            labels: class names; a list of any length, split into captions where one does not hold it. Or what
+                `compile_vocabulary` made of them.
             threshold: lowest score shown.
             chunk_size: most names in a caption; None for as many as fit.
             affixes: (prefix, name, suffix) of each class: a manual prompt, in which only the name is looked for.
@@ -147,19 +150,32 @@ class Predictor:
             PromptError: the labels are empty, or one is.
             ImageError: a picture cannot be read.
         """
-        prompts = pack_labels(
-            labels,
-            self.processor.tokenizer,
-            max_tokens=self.processor.max_tokens,
-            chunk_size=chunk_size,
-            affixes=affixes,
-        )
+        if not isinstance(labels, Vocabulary):
+            labels = self.vocabularies(labels, chunk_size=chunk_size, affixes=affixes)
+        elif chunk_size is not None or affixes is not None:
+            raise PromptError("chunk_size and affixes are settled when a vocabulary is compiled; give them there")
         pictures = as_list(images)
-        words = tokenize_prompts(prompts, self.processor.tokenizer, max_tokens=self.processor.max_tokens)
         found = []
         for start in range(0, len(pictures), self.batch_size):
-            found += self._run_vocabulary(pictures[start : start + self.batch_size], prompts, words)
+            found += self._run_vocabulary(pictures[start : start + self.batch_size], labels)
         return self._answer(images, found, threshold)
+
+    def compile_vocabulary(
+        self, labels: Sequence[str], *, chunk_size: int | None = None, affixes: Sequence[Affix] | None = None
+    ) -> Vocabulary:
+        """Make a class list ready, for `detect` to use with many pictures.
+
+        The last few lists are kept anyway; a compiled one stays for as long as you hold it.
+
+        Args:
+            labels: class names, of any number.
+            chunk_size: most names in a caption; None for as many as fit.
+            affixes: (prefix, name, suffix) of each class, a manual prompt.
+
+        Raises:
+            PromptError: the labels are empty, or one is.
+        """
+        return compile_vocabulary(labels, self.model, self.processor, chunk_size=chunk_size, affixes=affixes)
 
     @overload
     def ground(  # type: ignore[overload-overlap]  # a path is a sequence, too
@@ -288,37 +304,32 @@ class Predictor:
         for start in range(0, len(pictures), self.batch_size):
             rows = slice(start, start + self.batch_size)
             levels, sizes, originals = self._encode(pictures[rows])
-            found += self._decode(levels, sizes, originals, prompts[rows], _rows(words, rows), rules)
+            found += self._decode(levels, sizes, originals, prompts[rows], words.rows(rows), rules)
         return found
 
     @torch.inference_mode()
-    def _run_vocabulary(
-        self, pictures: Sequence[ImageInput], prompts: Sequence[Prompt], words: TokenizedPrompts
-    ) -> list[Detections]:
+    def _run_vocabulary(self, pictures: Sequence[ImageInput], vocabulary: Vocabulary) -> list[Detections]:
         """Each picture with all captions of a class list; pictures are encoded once."""
         levels, sizes, originals = self._encode(pictures)
-        if len(prompts) == 1:
-            repeated = TokenizedPrompts(
-                words.input_ids.expand(len(pictures), -1),
-                words.attention_mask.expand(len(pictures), -1),
-                words.token_maps * len(pictures),
-            )
-            return self._decode(levels, sizes, originals, list(prompts) * len(pictures), repeated, self.rules)
+        if len(vocabulary.prompts) == 1:
+            each = vocabulary.repeated(len(pictures))
+            return self._decode(levels, sizes, originals, each.prompts, each.words, self.rules, features=each.features)
         found = []
         for index in range(len(pictures)):
             parts: list[Detections] = []
-            for start in range(0, len(prompts), CAPTIONS_PER_PASS):
-                rows = slice(start, start + CAPTIONS_PER_PASS)
-                count = len(prompts[rows])
+            for start in range(0, len(vocabulary.prompts), CAPTIONS_PER_PASS):
+                chunk = vocabulary.rows(slice(start, start + CAPTIONS_PER_PASS))
+                count = len(chunk.prompts)
                 parts += self._decode(
                     [level[index : index + 1] for level in levels],
                     sizes[index].expand(count, 2),
                     [originals[index]] * count,
-                    prompts[rows],
-                    _rows(words, rows),
+                    chunk.prompts,
+                    chunk.words,
                     self.rules,
+                    features=chunk.features,
                 )
-            found.append(self._merge(parts, phrase_texts(prompts)))
+            found.append(self._merge(parts, phrase_texts(vocabulary.prompts)))
         return found
 
     def _encode(self, pictures: Sequence[ImageInput]) -> tuple[list[Tensor], Tensor, list[tuple[int, int]]]:
@@ -336,10 +347,16 @@ class Predictor:
         prompts: Sequence[Prompt],
         words: TokenizedPrompts,
         rules: PostProcessor,
+        *,
+        features: Tensor | None = None,
     ) -> list[Detections]:
         device = self.model.device
         output = self.model.align(
-            levels, words.input_ids.to(device), words.attention_mask.to(device), image_sizes=sizes.to(device)
+            levels,
+            words.input_ids.to(device),
+            words.attention_mask.to(device),
+            image_sizes=sizes.to(device),
+            words=features,
         )
         return rules(output, prompts, words.token_maps, originals)
 
@@ -369,15 +386,6 @@ def published_processor() -> GlipProcessor:
 def _one_each(text: str | Sequence[str], count: int) -> list[str]:
     """A text for each picture; what is no text at all is left for the prompt to refuse."""
     return list(text) if isinstance(text, list | tuple) else [cast(str, text)] * count
-
-
-def _rows(words: TokenizedPrompts, rows: slice) -> TokenizedPrompts:
-    return replace(
-        words,
-        input_ids=words.input_ids[rows],
-        attention_mask=words.attention_mask[rows],
-        token_maps=words.token_maps[rows],
-    )
 
 
 def _is_many(images: ImageInput | Sequence[ImageInput]) -> bool:

@@ -156,6 +156,24 @@ class GlipModel(PreTrainedModel):
         levels: list[Tensor] = self.fpn(self.backbone(pixel_values))
         return levels
 
+    def encode_words(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Words before they see an image, so that one caption can serve many images.
+
+        Args:
+            input_ids: `(B, L)` int64.
+            attention_mask: `(B, L)`, nonzero on real tokens.
+
+        Returns:
+            `(B, L, D)`.
+        """
+        word_mask = attention_mask.bool()
+        words: Tensor = self.text_encoder(input_ids, word_mask)
+        if not self.config.fusion:
+            words = words * word_mask.unsqueeze(-1)  # GLIP-T (A) was trained with the pads' features zeroed
+        if self.text_prompt is not None:
+            words = words + self.text_prompt[: words.shape[1]]
+        return words
+
     def align(
         self,
         levels: Sequence[Tensor],
@@ -163,6 +181,7 @@ class GlipModel(PreTrainedModel):
         attention_mask: Tensor | None = None,
         *,
         image_sizes: Tensor | None = None,
+        words: Tensor | None = None,
     ) -> GlipOutput:
         """The part that needs both image and words, so that one pyramid can serve many captions.
 
@@ -171,6 +190,7 @@ class GlipModel(PreTrainedModel):
             input_ids: `(B, L)` int64.
             attention_mask: `(B, L)`, nonzero on real tokens; None if no caption is padded.
             image_sizes: `(B, 2)` (height, width) without padding; None if no image is padded.
+            words: `(B, L, D)` that `encode_words` gave for these captions; None to encode them here.
         """
         self._check_batch(levels, input_ids)
         if len(levels[0]) < len(input_ids):
@@ -179,11 +199,8 @@ class GlipModel(PreTrainedModel):
         if image_sizes is None:
             image_sizes = self._full_sizes(levels)
         level_masks = self._level_masks(levels, image_sizes) if self.config.mask_padding else None
-        words = self.text_encoder(input_ids, word_mask)
-        if not self.config.fusion:
-            words = words * word_mask.unsqueeze(-1)  # GLIP-T (A) was trained with the pads' features zeroed
-        if self.text_prompt is not None:
-            words = words + self.text_prompt[: words.shape[1]]
+        if words is None:
+            words = self.encode_words(input_ids, word_mask)
         for block in self.blocks:
             levels, words = block(levels, words, word_mask, level_masks)
         alignment, deltas, centerness = self.head(

@@ -31,6 +31,10 @@ class TokenizedPrompts:
     attention_mask: Tensor
     token_maps: tuple[Tensor, ...]
 
+    def rows(self, rows: slice) -> "TokenizedPrompts":
+        """Some of the captions, padded as they are."""
+        return TokenizedPrompts(self.input_ids[rows], self.attention_mask[rows], self.token_maps[rows])
+
 
 def tokenize_prompts(
     prompts: Sequence[Prompt],

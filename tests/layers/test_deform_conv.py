@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from glip.layers import deform_conv
 from glip.layers.deform_conv import ModulatedDeformConv, gather_deform_conv2d, torchvision_deform_conv2d
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -33,9 +34,11 @@ def make_inputs(batch: int, size: tuple[int, int], stride: int, *, reach: float)
         pytest.param(1, (1, 1), 0.7, id="a map of one position"),
     ],
 )
+@pytest.mark.parametrize("slice_length", [7, 2048], ids=["in slices of seven positions", "in one slice"])
 def test_gather_equals_torchvision_forward_and_in_every_gradient(
-    batch: int, size: tuple[int, int], reach: float, stride: int
+    batch: int, size: tuple[int, int], reach: float, stride: int, slice_length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(deform_conv, "SLICE", slice_length)
     inputs = make_inputs(batch, size, stride, reach=reach)
     gathered = gather_deform_conv2d(*inputs, stride)
     expected = torchvision_deform_conv2d(*inputs, stride)

@@ -7,6 +7,7 @@ from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSw
 
 from glip.models.backbones.swin import (
     REGION_PENALTY,
+    SwinBlock,
     SwinTransformer,
     WindowAttention,
     relative_position_index,
@@ -161,3 +162,28 @@ def test_an_index_cached_in_inference_mode_serves_a_later_backward_pass() -> Non
     swin(image)[2].square().sum().backward()
     for name, parameter in swin.named_parameters():
         assert parameter.grad is not None or name.startswith("norms."), name
+
+
+def test_checkpointed_stages_run_each_block_again_and_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    real_forward = SwinBlock.forward
+
+    def counted_forward(self: SwinBlock, features: Tensor) -> Tensor:
+        runs.append(self)
+        return real_forward(self, features)
+
+    monkeypatch.setattr(SwinBlock, "forward", counted_forward)
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        swin = make_swin().train()
+        blocks = sum(isinstance(module, SwinBlock) for module in swin.modules())
+        for layer in swin.layers:
+            setattr(layer, "gradient_checkpointing", checkpointing)  # noqa: B010
+        runs.clear()
+        torch.manual_seed(1)
+        maps = swin(torch.randn(1, 3, 64, 64))
+        torch.stack([one.square().mean() for one in maps]).sum().backward()
+        assert len(runs) == blocks * (2 if checkpointing else 1)
+        gradients.append({name: parameter.grad for name, parameter in swin.named_parameters()})
+    torch.testing.assert_close(gradients[1], gradients[0])

@@ -1,0 +1,119 @@
+"""A class list made ready once: packed into captions, and its words read by the text encoder."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from glip.models.glip import GlipModel
+from glip.processing import GlipProcessor
+from glip.structures.prompt import Prompt
+from glip.text.prompts import Affix
+from glip.text.tokens import TokenizedPrompts, pack_labels, tokenize_prompts
+
+Key = tuple[tuple[str, ...], int | None, tuple[tuple[str, ...], ...] | None, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Class names as a network reads them; pictures are looked at with it as often as one likes.
+
+    Attributes:
+        labels: the names; detections index them.
+        prompts: captions that hold them, cut between names.
+        words: their tokens, a row a caption.
+        features: `(captions, L, D)`, what the model's text encoder says of them.
+    """
+
+    labels: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
+    words: TokenizedPrompts
+    features: Tensor
+
+    def __len__(self) -> int:
+        """The number of names."""
+        return len(self.labels)
+
+    def rows(self, rows: slice) -> "Vocabulary":
+        """Some of the captions; `labels` stay, so that detections index the whole list."""
+        words = self.words.rows(rows)
+        return replace(self, prompts=self.prompts[rows], words=words, features=self.features[rows])
+
+    def repeated(self, count: int) -> "Vocabulary":
+        """The only caption once for each of `count` pictures."""
+        words = TokenizedPrompts(
+            self.words.input_ids.expand(count, -1),
+            self.words.attention_mask.expand(count, -1),
+            self.words.token_maps * count,
+        )
+        return replace(self, prompts=self.prompts * count, words=words, features=self.features.expand(count, -1, -1))
+
+
+@torch.inference_mode()
+def compile_vocabulary(
+    labels: Sequence[str],
+    model: GlipModel,
+    processor: GlipProcessor,
+    *,
+    chunk_size: int | None = None,
+    affixes: Sequence[Affix] | None = None,
+) -> Vocabulary:
+    """Pack class names and read them.
+
+    Args:
+        labels: class names, of any number.
+        model: the network that will look at pictures with them; its weights must stay as they are.
+        processor: says how long captions may be.
+        chunk_size: most names in a caption; None for as many as fit.
+        affixes: (prefix, name, suffix) of each class, a manual prompt.
+
+    Raises:
+        PromptError: the list is empty, or a name is, or one is longer than a caption.
+    """
+    prompts = pack_labels(
+        labels, processor.tokenizer, max_tokens=processor.max_tokens, chunk_size=chunk_size, affixes=affixes
+    )
+    words = tokenize_prompts(prompts, processor.tokenizer, max_tokens=processor.max_tokens)
+    features = model.encode_words(words.input_ids.to(model.device), words.attention_mask.to(model.device))
+    return Vocabulary(tuple(labels), tuple(prompts), words, features)
+
+
+class VocabularyCache:
+    """The last few class lists, so that asking again for the same names reads no words.
+
+    Args:
+        model: whose text encoder reads them; lists are read anew when its weights have changed.
+        processor: says how long captions may be.
+        size: how many lists are kept.
+    """
+
+    def __init__(self, model: GlipModel, processor: GlipProcessor, *, size: int = 8) -> None:
+        self.model = model
+        self.processor = processor
+        self.size = size
+        self.kept: OrderedDict[Key, Vocabulary] = OrderedDict()
+
+    def __call__(
+        self, labels: Sequence[str], *, chunk_size: int | None = None, affixes: Sequence[Affix] | None = None
+    ) -> Vocabulary:
+        """As `compile_vocabulary`."""
+        if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
+            return compile_vocabulary(labels, self.model, self.processor)  # which refuses them in its own words
+        key = (tuple(labels), chunk_size, None if affixes is None else tuple(map(tuple, affixes)), self._version())
+        if key not in self.kept:
+            self.kept[key] = compile_vocabulary(
+                labels, self.model, self.processor, chunk_size=chunk_size, affixes=affixes
+            )
+        self.kept.move_to_end(key)
+        while len(self.kept) > self.size:
+            self.kept.popitem(last=False)
+        return self.kept[key]
+
+    def _version(self) -> int:
+        """Grows when a weight is changed in place; other when weights have moved to another device or precision."""
+        weights = [*self.model.text_encoder.parameters()]
+        prompt = self.model.text_prompt
+        weights += [] if prompt is None else [prompt]
+        return hash(tuple((weight._version, weight.data_ptr()) for weight in weights))
