@@ -45,3 +45,68 @@ def test_an_existing_folder_is_not_written_into(name: str, monkeypatch: pytest.M
     with pytest.raises(FileError, match="exists already"):
         run(monkeypatch, name, *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_training_benchmark_compares_time_and_memory_of_both_forms(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "steps.json"
+    small = ("--variant", "nano", "--size", 64, 96, "--tokens", 8, "--runs", 1, "--threads", 1)
+    run(monkeypatch, "benchmark_training.py", *small, "--forms", "here, checkpointed", "plain", "--output", report)
+    here, plain = json.loads(report.read_text())["results"]
+    assert [here["form"], plain["form"]] == ["here, checkpointed", "plain"]
+    for row in (here, plain):
+        assert row["forward"] > 0
+        assert row["backward"] > 0
+        assert 0.1 < row["peak_memory_gb"] < 8
+    assert "of plain" in capsys.readouterr().out
+
+
+def test_the_vocabulary_benchmark_asks_for_every_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"categories": [{"id": n, "name": f"thing {n}"} for n in range(90)]}))
+    report = tmp_path / "vocabulary.json"
+    small = ("--variant", "nano", "--size", 64, 96, "--passes", 2, "--threads", 1, "--names", names)
+    run(monkeypatch, "benchmark_vocabulary.py", *small, "--output", report)
+    content = json.loads(report.read_text())
+    assert content["names"] == 90
+    assert content["captions"] == {"same chunks": 3, "packed chunks": 2}
+    assert set(content["ratio"]) == {"same chunks", "packed chunks"}
+    assert "90 names; padded, 3 passes" in capsys.readouterr().out
+
+
+def test_the_peer_benchmark_prints_a_ratio(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "peer.json"
+    run(
+        monkeypatch,
+        "benchmark_peer.py",
+        *("--size", 256, 256, "--runs", 1, "--threads", 1, "--output", report),  # it wants 900 positions
+    )
+    content = json.loads(report.read_text())
+    assert content["tokens"] == 7
+    assert content["ratio"] > 0
+    assert "grounding dino / glip" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_fine_tuning_table_has_a_row_for_each_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {"id": 1, "file_name": str(photos / "chelsea.jpg"), "width": 451, "height": 300}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 10, 440, 285]}
+    content = {"images": [record], "annotations": [box], "categories": [{"id": 1, "name": "cat"}]}
+    for part in ("train", "dev"):
+        (tmp_path / f"{part}.json").write_text(json.dumps(content))
+    small = ("--output", tmp_path / "runs", "--seeds", 0, "--ways", "linear", "1-shot", "--set", "steps=1")
+    run(monkeypatch, "finetune_table.py", tmp_path, *small, "batch_size=1", "augmentation.short_sides=[96]")
+    rows = json.loads((tmp_path / "runs" / "table.json").read_text())["runs"]
+    assert [row["way"] for row in rows] == ["linear", "1-shot"]
+    assert all(row["steps"] == 1 and row["peak_memory_mb"] > 100 for row in rows)
+    printed = capsys.readouterr().out
+    assert "| as shipped |" in printed
+    run(monkeypatch, "finetune_table.py", tmp_path, *small)
+    assert capsys.readouterr().out == printed  # what is there is not run again

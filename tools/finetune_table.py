@@ -65,13 +65,14 @@ def run(way: str, seed: int, arguments: argparse.Namespace) -> Record:
     folder = arguments.output / f"{way}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
     command = [sys.executable, "-m", "glip", "train", *WAYS[way], f"seed={seed}", f"few_shot.seed={seed}"]
-    command += ["workers=0", "log_every=10", *arguments.set]
+    command += ["workers=0", "log_every=1", *arguments.set]
     command += ["--data", str(arguments.data / "train.json"), "--output", str(folder)]
     started = time.monotonic()
     with (arguments.output / f"{way}-{seed}.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
+        _, status, usage = os.wait4(process.pid, 0)  # which says how much memory it took
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
         raise SystemExit(f"{' '.join(command)}\nfailed; see {log.name}")
     minutes = (time.monotonic() - started) / 60
     steps = max(json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines())

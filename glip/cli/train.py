@@ -49,7 +49,7 @@ def train(
         return
     if output is None:
         raise ConfigError("--data needs --output FOLDER: where the trained model goes")
-    Trainer(_from_data(data, images, dev, output, model, tuple(words))).train()
+    Trainer(settings_from_data(data, images, dev, output, model, tuple(words))).train()
 
 
 def _from_file(words: list[str]) -> "TrainConfig":
@@ -60,7 +60,7 @@ def _from_file(words: list[str]) -> "TrainConfig":
     return read_config(words[0], tuple(words[1:]))
 
 
-def _from_data(
+def settings_from_data(
     data: Path, images: Path | None, dev: Path | None, output: Path, model: str, overrides: tuple[str, ...]
 ) -> "TrainConfig":
     """Fine-tuning that works unedited: small steps from a trained model, a dozen passes over the photos."""
@@ -75,6 +75,8 @@ def _from_data(
         "steps": MIN_STEPS,
         "batch_size": BATCH_SIZE,
     }
+    if dev is not None:
+        content["validation"] = {"annotations": str(dev), "images": folder}
     wanted = build_config("glip train", copy.deepcopy(content), overrides)
     changed: dict[str, Any] = {}
     apply_overrides(changed, overrides)
@@ -93,5 +95,5 @@ def _from_data(
         "save_every": tenth,
     }
     if dev is not None:
-        content["validation"] = {"annotations": str(dev), "images": folder, "every": tenth}
+        content["validation"]["every"] = tenth
     return build_config("glip train", content, overrides)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from glip.cli.main import main
+from glip.cli.train import settings_from_data
 from glip.predictor import Predictor
 from tests.engine.test_trainer import data, save_start, start
 
@@ -44,6 +45,27 @@ def test_own_photos_train_without_a_file_of_settings(
     assert Predictor.from_pretrained(tmp_path / "mine" / "best")
     steps = [json.loads(line)["step"] for line in (tmp_path / "mine" / "log.jsonl").read_text().splitlines()]
     assert max(steps) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "rate", "steps", "warmup"),
+    [
+        pytest.param((), 2e-4, 100, 5, id="all of it, at least a hundred steps"),
+        pytest.param(("tuning.mode=lora",), 1e-3, 100, 5, id="low-rank additions learn faster"),
+        pytest.param(("tuning.mode=linear", "steps=40"), 2e-3, 40, 2, id="steps of your own, and their warm-up"),
+        pytest.param(("optimizer.learning_rate=3.0e-5",), 3e-5, 100, 5, id="a rate of your own"),
+    ],
+)
+def test_what_is_not_said_suits_what_is(
+    data: Path, start: Path, tmp_path: Path, words: tuple[str, ...], rate: float, steps: int, warmup: int
+) -> None:
+    file = data / "train.json"
+    config = settings_from_data(file, None, file, tmp_path / "run", str(start), ("validation.patience=2", *words))
+    assert config.validation is not None
+    assert (config.validation.every, config.validation.patience) == (steps // 10, 2)
+    assert config.optimizer.learning_rate == rate
+    assert config.steps == steps
+    assert config.schedule.warmup_steps == warmup
 
 
 def test_an_experiment_with_an_override(data: Path, start: Path, tmp_path: Path, glip_command: Command) -> None:
