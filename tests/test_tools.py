@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from glip.errors import FileError
+from glip.images import read_image
 
 TOOLS = Path(__file__).parents[1] / "tools"
 
@@ -21,12 +22,9 @@ def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> None:
 def test_the_benchmark_times_every_part_of_both_forms(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = tmp_path / "times.json"
-    run(
-        monkeypatch,
-        "benchmark.py",
-        *("--variant", "nano", "--size", 64, 96, "--tokens", 8, "--runs", 1, "--threads", 1, "--output", report),
-    )
+    report, plot = tmp_path / "times.json", tmp_path / "times.png"
+    small = ("--variant", "nano", "--size", 64, 96, "--tokens", 8, "--runs", 1, "--threads", 1, "--batch", 2)
+    run(monkeypatch, "benchmark.py", *small, "--output", report, "--plot", plot)
     content = json.loads(report.read_text())
     (result,) = content["results"]
     assert result["tokens"] == 8
@@ -34,6 +32,7 @@ def test_the_benchmark_times_every_part_of_both_forms(
     assert all(seconds > 0 for seconds in parts.values())
     assert sum(parts.values()) <= result["ours"]["total"]
     assert "plain / ours" in capsys.readouterr().out
+    assert read_image(plot).size == (800, 400)
 
 
 @pytest.mark.parametrize("name", ["start_nano.py", "make_nano_data.py"])

@@ -1,6 +1,7 @@
 """Time a model's parts against the same model in plain arithmetic, in one run.
 
-    python tools/benchmark.py [--variant tiny] [--size 800 1066] [--tokens 8 32 194] [--runs 5] [--output FILE.json]
+    python tools/benchmark.py [--variant tiny] [--size 800 1066] [--tokens 8 32 194] [--runs 5] [--batch 1]
+        [--dtype float32] [--threads 2] [--compile] [--output FILE.json] [--plot FILE.png]
 
 Plain arithmetic: textbook fusion, captions padded to 256 tokens, torchvision's deformable convolution. Weights are
 random. The two forms run in turn, so that a machine whose speed drifts treats both alike; medians are printed.
@@ -52,6 +53,7 @@ apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, c
 dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink,
 refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"""  # COCO's
 PARTS = ("backbone", "pyramid", "text encoder", "fusion", "text layers", "DyConv", "heads", "post-processing")
+FORMS = {"here": "ours", "plain": "plain"}
 Times = dict[str, float]
 
 
@@ -113,15 +115,16 @@ def timed_parts(model: GlipModel, times: Times) -> Iterator[None]:
 
 @torch.inference_mode()
 def run_once(model: GlipModel, image: Tensor, prompt: Prompt, words: TokenizedPrompts) -> Times:
-    """Seconds of each part of one image, and of the whole."""
+    """Seconds of each part of a batch, and of the whole; a compiled network has no parts."""
     times: Times = defaultdict(float)
     rules = PostProcessor()
+    batch = len(image)
     start = time.perf_counter()
     with timed_parts(model, times):
-        output = model(image, words.input_ids, words.attention_mask)
+        output = model(image, words.input_ids.expand(batch, -1), words.attention_mask.expand(batch, -1))
     middle = time.perf_counter()
     height, width = image.shape[2:]
-    rules(output, [prompt], words.token_maps, [(height, width)])
+    rules(output, [prompt] * batch, words.token_maps * batch, [(height, width)] * batch)
     end = time.perf_counter()
     times["post-processing"] = end - middle
     times["total"] = end - start
@@ -147,6 +150,7 @@ def compare(model: GlipModel, image: Tensor, tokens: int, runs: int) -> dict[str
         "plain": {part: statistics.median(t[part] for t in plain) for part in (*PARTS, "total")},
         "ratio": statistics.median(b["total"] / a["total"] for a, b in zip(ours, plain, strict=True)),
         "spread": [min(t["total"] for t in ours), max(t["total"] for t in ours)],
+        "plain_spread": [min(t["total"] for t in plain), max(t["total"] for t in plain)],
     }
 
 
@@ -161,6 +165,23 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join([header, *rows, ratios])
 
 
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """A bar a form and prompt length, its parts one on the other."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    bars = [(f"{r['tokens']} tokens\n{name}", r[form]) for r in results for name, form in FORMS.items()]
+    below = [0.0] * len(bars)
+    for part in PARTS:
+        heights = [times[part] for _, times in bars]
+        axes.bar([label for label, _ in bars], heights, bottom=below, label=part)
+        below = [low + height for low, height in zip(below, heights, strict=True)]
+    axes.set_ylabel("seconds")
+    axes.legend()
+    figure.savefig(path)
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -169,18 +190,28 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[8, 32, 194])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--compile", action="store_true", help="our form through torch.compile; needs a compiler")
     parser.add_argument("--output", type=Path, help="write the numbers here as JSON")
+    parser.add_argument("--plot", type=Path, help="draw the parts' times here; needs matplotlib")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model = GlipModel(VARIANTS[arguments.variant]()).eval()
+    dtype = getattr(torch, arguments.dtype)
+    model = GlipModel(VARIANTS[arguments.variant]()).eval().to(dtype)
+    if arguments.compile:
+        model.compile(dynamic=True)
     height, width = (-(-side // 32) * 32 for side in arguments.size)
-    image = torch.zeros(1, 3, height, width)
-    image[:, :, : arguments.size[0], : arguments.size[1]] = torch.randn(1, 3, *arguments.size)
+    image = torch.zeros(arguments.batch, 3, height, width, dtype=dtype)
+    image[:, :, : arguments.size[0], : arguments.size[1]] = torch.randn(arguments.batch, 3, *arguments.size)
     results = [compare(model, image, tokens, arguments.runs) for tokens in arguments.tokens]
     report = {
         "variant": arguments.variant,
         "size": list(arguments.size),
+        "batch": arguments.batch,
+        "dtype": arguments.dtype,
+        "compiled": arguments.compile,
         "threads": arguments.threads,
         "torch": torch.__version__,
         "runs": arguments.runs,
@@ -188,6 +219,8 @@ def main() -> None:
         "results": results,
     }
     sys.stdout.write(table(results) + "\n")
+    if arguments.plot is not None:
+        draw(results, arguments.plot)
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(report, indent=1) + "\n")
 
