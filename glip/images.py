@@ -1,7 +1,9 @@
 """Anything that is a picture, as an upright RGB `PIL.Image`."""
 
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,9 @@ from glip.errors import FileError, ImageError
 
 ImageInput = str | Path | Image.Image | npt.NDArray[Any] | torch.Tensor
 """A path, a PIL image, an array `(H, W[, 1 | 3 | 4])`, or a tensor `([1 | 3 | 4,] H, W)`; uint8, or float in [0, 1]."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
@@ -51,6 +56,62 @@ def read_image(image: ImageInput) -> Image.Image:
     if isinstance(image, np.ndarray):
         return _from_array(image, what="array (H, W[, 3])")
     raise ImageError(f"an image must be a path, PIL image, array or tensor, got {type(image).__name__}")
+
+
+def read_ahead(read: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Read in order, each item while the one before is being worked on; errors are raised in their turn.
+
+    Args:
+        read: what is done with an item, in another thread.
+        items: pictures, or batches of them.
+    """
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = [reader.submit(read, item) for item in items[:1]]
+        for following in items[1:]:
+            result = coming.pop().result()
+            coming.append(reader.submit(read, following))
+            yield result
+        for last in coming:
+            yield last.result()
+
+
+def read_in_batches(images: Sequence[ImageInput], size: int) -> Iterator[tuple[list[int], list[Image.Image]]]:
+    """Batches of pictures alike in shape, so that little of a batch is padding; read one batch ahead.
+
+    Args:
+        images: what `read_image` reads.
+        size: most pictures in a batch; with 1 they come in order.
+
+    Returns:
+        Places in `images`, and the pictures there.
+
+    Raises:
+        FileError: as `read_image`, when the batch's turn has come.
+        ImageError: as `read_image`.
+    """
+    places = [*range(len(images))]
+    if size > 1:
+        sizes = [picture_size(image) for image in images]
+        places.sort(key=lambda place: sizes[place][0] / max(sizes[place][1], 1))
+    batches = [places[start : start + size] for start in range(0, len(places), size)]
+    read = read_ahead(lambda batch: [read_image(images[place]) for place in batch], batches)
+    yield from zip(batches, read, strict=True)
+
+
+def picture_size(image: ImageInput) -> tuple[int, int]:
+    """(height, width) before any EXIF rotation; of a file only the head is read. (0, 0) for what is no picture."""
+    if isinstance(image, str | Path):
+        try:
+            with Image.open(image) as opened:
+                return opened.height, opened.width
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return 0, 0  # reading it will say why
+    if isinstance(image, Image.Image):
+        return image.height, image.width
+    if getattr(image, "ndim", 0) < 2:
+        return 0, 0
+    sides = image.shape[-2:] if isinstance(image, torch.Tensor) else image.shape[:2]
+    return int(sides[0]), int(sides[1])
 
 
 def list_images(path: str | Path) -> list[Path]:

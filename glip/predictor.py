@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self, cast, overload
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from glip.detection.calibration import Calibrator
@@ -13,7 +14,7 @@ from glip.detection.nms import suppress
 from glip.detection.postprocess import PostProcessor, apply_threshold
 from glip.devices import checked_device
 from glip.errors import CheckpointError, ConfigError, PromptError, ShapeError
-from glip.images import ImageInput, read_image
+from glip.images import ImageInput, read_in_batches
 from glip.models.glip import GlipModel
 from glip.processing import GlipImageProcessor, GlipProcessor, as_list
 from glip.structures.detections import Detections
@@ -155,9 +156,10 @@ class Predictor:
         elif chunk_size is not None or affixes is not None:
             raise PromptError("chunk_size and affixes are settled when a vocabulary is compiled; give them there")
         pictures = as_list(images)
-        found = []
-        for start in range(0, len(pictures), self.batch_size):
-            found += self._run_vocabulary(pictures[start : start + self.batch_size], labels)
+        found = [Detections.empty()] * len(pictures)
+        for places, read in read_in_batches(pictures, self.batch_size):
+            for place, of_picture in zip(places, self._run_vocabulary(read, labels), strict=True):
+                found[place] = of_picture
         return self._answer(images, found, threshold)
 
     def compile_vocabulary(
@@ -300,15 +302,17 @@ class Predictor:
         words = tokenize_prompts(
             prompts, self.processor.tokenizer, max_tokens=self.processor.max_tokens, truncate=truncate
         )
-        found = []
-        for start in range(0, len(pictures), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            levels, sizes, originals = self._encode(pictures[rows])
-            found += self._decode(levels, sizes, originals, prompts[rows], words.rows(rows), rules)
+        found = [Detections.empty()] * len(pictures)
+        for places, read in read_in_batches(pictures, self.batch_size):
+            levels, sizes, originals = self._encode(read)
+            mine = [prompts[place] for place in places]
+            answers = self._decode(levels, sizes, originals, mine, words.rows(places), rules)
+            for place, answer in zip(places, answers, strict=True):
+                found[place] = answer
         return found
 
     @torch.inference_mode()
-    def _run_vocabulary(self, pictures: Sequence[ImageInput], vocabulary: Vocabulary) -> list[Detections]:
+    def _run_vocabulary(self, pictures: Sequence[Image.Image], vocabulary: Vocabulary) -> list[Detections]:
         """Each picture with all captions of a class list; pictures are encoded once."""
         levels, sizes, originals = self._encode(pictures)
         if len(vocabulary.prompts) == 1:
@@ -318,7 +322,8 @@ class Predictor:
         for index in range(len(pictures)):
             parts: list[Detections] = []
             for start in range(0, len(vocabulary.prompts), CAPTIONS_PER_PASS):
-                chunk = vocabulary.rows(slice(start, start + CAPTIONS_PER_PASS))
+                end = min(start + CAPTIONS_PER_PASS, len(vocabulary.prompts))
+                chunk = vocabulary.rows(range(start, end))
                 count = len(chunk.prompts)
                 parts += self._decode(
                     [level[index : index + 1] for level in levels],
@@ -332,12 +337,11 @@ class Predictor:
             found.append(self._merge(parts, phrase_texts(vocabulary.prompts)))
         return found
 
-    def _encode(self, pictures: Sequence[ImageInput]) -> tuple[list[Tensor], Tensor, list[tuple[int, int]]]:
+    def _encode(self, pictures: Sequence[Image.Image]) -> tuple[list[Tensor], Tensor, list[tuple[int, int]]]:
         """Pyramid, network sizes and original sizes (height, width) of a batch."""
-        read = [read_image(picture) for picture in pictures]
-        features = self.processor.image_processor(read)
+        features = self.processor.image_processor(list(pictures))
         pixel_values = features["pixel_values"].to(self.model.device, self.model.dtype)
-        return self.model.encode_image(pixel_values), features["image_sizes"], [(p.height, p.width) for p in read]
+        return self.model.encode_image(pixel_values), features["image_sizes"], [(p.height, p.width) for p in pictures]
 
     def _decode(
         self,

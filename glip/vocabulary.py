@@ -36,10 +36,10 @@ class Vocabulary:
         """The number of names."""
         return len(self.labels)
 
-    def rows(self, rows: slice) -> "Vocabulary":
+    def rows(self, rows: range) -> "Vocabulary":
         """Some of the captions; `labels` stay, so that detections index the whole list."""
-        words = self.words.rows(rows)
-        return replace(self, prompts=self.prompts[rows], words=words, features=self.features[rows])
+        prompts = tuple(self.prompts[row] for row in rows)
+        return replace(self, prompts=prompts, words=self.words.rows(rows), features=self.features[list(rows)])
 
     def repeated(self, count: int) -> "Vocabulary":
         """The only caption once for each of `count` pictures."""

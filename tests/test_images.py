@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from glip.errors import FileError, ImageError
-from glip.images import ImageInput, list_images, read_image
+from glip.images import ImageInput, list_images, picture_size, read_ahead, read_image, read_in_batches
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 ORIENTATION, IMAGE_WIDTH = 0x0112, 0x0100  # EXIF tags
@@ -329,3 +329,54 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"missing: no such file or folder"):
         list_images(tmp_path / "missing")
+
+
+# --- many pictures -----------------------------------------------------------------------------------------------
+
+
+def test_reading_ahead_keeps_the_order_and_reads_one_item_early() -> None:
+    read: list[int] = []
+
+    def read_one(item: int) -> int:
+        read.append(item)
+        return item * 10
+
+    seen = read_ahead(read_one, [1, 2, 3])
+    assert next(seen) == 10
+    assert list(seen) == [20, 30]
+    assert read == [1, 2, 3]
+
+
+def test_reading_ahead_of_nothing_is_nothing() -> None:
+    assert list(read_ahead(str, [])) == []
+
+
+def test_an_error_is_raised_when_its_turn_has_come(tmp_path: Path) -> None:
+    good = np.zeros((4, 4, 3), np.uint8)
+    pictures: list[ImageInput] = [good, tmp_path / "missing.jpg", good]
+    batches = read_in_batches(pictures, 1)
+    assert next(batches)[0] == [0]
+    with pytest.raises(FileError, match="no such image file"):
+        next(batches)
+
+
+def test_batches_hold_pictures_of_like_shape_and_say_where_they_stood(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "wide.png")
+    grey = Image.new("L", (40, 20))
+    shapes: list[ImageInput] = [np.zeros((20, 10, 3), np.uint8), tmp_path / "wide.png", torch.zeros(3, 30, 15), grey]
+    batches = list(read_in_batches(shapes, 2))
+    assert [sorted(places) for places, _ in batches] == [[1, 3], [0, 2]]
+    for places, pictures in batches:
+        assert [picture.size for picture in pictures] == [[(10, 20), (20, 10), (15, 30), (40, 20)][p] for p in places]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param("missing.jpg", id="a missing file"),
+        pytest.param(3, id="a number"),
+        pytest.param(np.zeros(3), id="one dimension"),
+    ],
+)
+def test_what_is_no_picture_has_no_size_until_it_is_read(broken: Any) -> None:
+    assert picture_size(broken) == (0, 0)

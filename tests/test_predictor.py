@@ -17,6 +17,7 @@ from torch import Tensor
 from glip.detection.calibration import Calibrator
 from glip.detection.postprocess import PostProcessor
 from glip.errors import ConfigError, FileError
+from glip.images import ImageInput, read_image
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor, published_processor
 from glip.processing import GlipImageProcessor, GlipProcessor
@@ -472,3 +473,16 @@ def test_smaller_chunks_are_the_runs_of_each_chunk(predictor: Predictor, photos:
     for label, name in enumerate(names):
         alone = predictor.detect(photos / "chelsea.jpg", [name], threshold=0.0)
         torch.testing.assert_close(chunked[chunked.labels == label].boxes, alone.boxes, atol=1e-2, rtol=0)
+
+
+def test_answers_come_in_the_order_of_the_pictures_however_they_were_batched(
+    predictor: Predictor, photos: Path
+) -> None:
+    names = ["chelsea.jpg", "astronaut.jpg", "coffee.jpg"]
+    upright = read_image(photos / "coffee.jpg").rotate(90, expand=True)
+    pictures: list[ImageInput] = [photos / names[0], upright, photos / names[1], photos / names[2]]
+    batched = Predictor(predictor.model, predictor.processor, batch_size=2).detect(pictures, ["cat", "face", "cup"])
+    for picture, found in zip(pictures, batched, strict=True):
+        alone = predictor.detect(picture, ["cat", "face", "cup"])
+        assert len(alone) > 0
+        torch.testing.assert_close(found.boxes[:1], alone.boxes[:1], rtol=0, atol=8.0)

@@ -12,10 +12,12 @@ from glip.files import check_picture
 from glip.structures.detections import Detections
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from glip.predictor import Predictor
 
 
-Search = Callable[["Predictor", Path], Detections]
+Search = Callable[["Predictor", "Image.Image"], Detections]
 
 
 @dataclass(frozen=True)
@@ -84,37 +86,34 @@ class Job:
         Raises:
             GlipError: nothing could be done, or at least one picture failed.
         """
-        from glip.images import list_images
+        from glip.images import list_images, read_ahead
 
         images = [image for path in self.paths for image in list_images(path)]
         self.sinks.check(images)
         predictor = load_predictor(self.model, self.device, calibrator=self.calibrator)
         results: dict[str, Detections] = {}
         failures: list[GlipError] = []
-        for image in _progress(images):
-            try:
-                found = search(predictor, image)
-            except (ImageError, FileError) as error:
-                failures.append(error)
+        for image, picture in zip(_progress(images), read_ahead(_picture_or_error, images), strict=True):
+            if isinstance(picture, GlipError):
+                failures.append(picture)
                 continue
+            found = search(predictor, picture)
             results[str(image)] = found
             _say(image, found, several=len(images) > 1)
-            self._draw(image, images, found)
+            self._draw(image, picture, images, found)
         self._write(results, several=len(images) > 1)
         if failures:
             for failure in failures[:-1]:
                 sys.stderr.write(f"error: {failure}\n")
             raise failures[-1]
 
-    def _draw(self, image: Path, images: Sequence[Path], found: Detections) -> None:
+    def _draw(self, image: Path, picture: "Image.Image", images: Sequence[Path], found: Detections) -> None:
         if self.sinks.picture is None:
             return
-        from glip.images import read_image
-
         target = self.sinks.picture_of(image, images)
         if len(images) > 1:
             target.parent.mkdir(exist_ok=True)
-        found.draw(read_image(image)).save(target)
+        found.draw(picture).save(target)
 
     def _write(self, results: dict[str, Detections], *, several: bool) -> None:
         if self.sinks.records is None or not results:
@@ -122,6 +121,15 @@ class Job:
         records = {image: found.to_dicts() for image, found in results.items()}
         content = records if several else next(iter(records.values()))
         self.sinks.records.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _picture_or_error(image: Path) -> "Image.Image | GlipError":
+    from glip.images import read_image
+
+    try:
+        return read_image(image)
+    except (ImageError, FileError) as error:
+        return error
 
 
 def parse_labels(text: str) -> list[str]:

@@ -31,9 +31,10 @@ class TokenizedPrompts:
     attention_mask: Tensor
     token_maps: tuple[Tensor, ...]
 
-    def rows(self, rows: slice) -> "TokenizedPrompts":
-        """Some of the captions, padded as they are."""
-        return TokenizedPrompts(self.input_ids[rows], self.attention_mask[rows], self.token_maps[rows])
+    def rows(self, rows: Sequence[int]) -> "TokenizedPrompts":
+        """Some of the captions, in this order, padded as they are."""
+        maps = tuple(self.token_maps[row] for row in rows)
+        return TokenizedPrompts(self.input_ids[list(rows)], self.attention_mask[list(rows)], maps)
 
 
 def tokenize_prompts(
