@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from glip.structures.output import GlipOutput
     from glip.structures.prompt import Phrase, Prompt
     from glip.structures.targets import Targets
+    from glip.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ _HOMES = {
     "Predictor": "glip.predictor",
     "Prompt": "glip.structures.prompt",
     "Targets": "glip.structures.targets",
+    "Vocabulary": "glip.vocabulary",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "Predictor",
     "Prompt",
     "Targets",
+    "Vocabulary",
 ]
 
 

@@ -21,11 +21,10 @@ from glip.structures.detections import Detections
 from glip.structures.prompt import Prompt, Span, phrase_texts
 from glip.text.prompts import Affix, prompt_from_caption, prompt_from_expression
 from glip.text.tokens import TokenizedPrompts, tokenize_prompts
-from glip.vocabulary import Vocabulary, VocabularyCache, compile_vocabulary
+from glip.vocabulary import CAPTIONS_PER_PASS, Vocabulary, VocabularyCache, compile_vocabulary
 from glip.weights.folder import DEFAULT_MODEL, SHIPPED, check_model_folder, check_processor_folder, find_model
 
 ORIGINAL_SUFFIXES = (".pth", ".pt")
-CAPTIONS_PER_PASS = 8  # how many chunks of a long class list go through the head at once
 
 Threshold = float | Mapping[str, float] | None
 """Lowest score shown: one number, or one for each phrase by its text (phrases not named: 0); None for the model's."""
@@ -58,7 +57,7 @@ class Predictor:
         self.rules = rules or PostProcessor()
         self.batch_size = batch_size
         self.calibrator = calibrator
-        self.vocabularies = VocabularyCache(self.model, processor)
+        self.vocabularies = VocabularyCache()
 
     @classmethod
     def from_pretrained(
@@ -152,9 +151,11 @@ class Predictor:
             ImageError: a picture cannot be read.
         """
         if not isinstance(labels, Vocabulary):
-            labels = self.vocabularies(labels, chunk_size=chunk_size, affixes=affixes)
+            labels = self.vocabularies(labels, self.model, self.processor, chunk_size=chunk_size, affixes=affixes)
         elif chunk_size is not None or affixes is not None:
             raise PromptError("chunk_size and affixes are settled when a vocabulary is compiled; give them there")
+        if labels.features.shape[2] != self.model.text_encoder.dim:
+            raise PromptError("this vocabulary was compiled by another model; compile it by this one")
         pictures = as_list(images)
         found = [Detections.empty()] * len(pictures)
         for places, read in read_in_batches(pictures, self.batch_size):
@@ -360,7 +361,7 @@ class Predictor:
             words.input_ids.to(device),
             words.attention_mask.to(device),
             image_sizes=sizes.to(device),
-            words=features,
+            words=None if features is None else features.to(device, self.model.dtype),
         )
         return rules(output, prompts, words.token_maps, originals)
 

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from glip.structures.prompt import Prompt
 from glip.text.prompts import Affix
 from glip.text.tokens import TokenizedPrompts, pack_labels, tokenize_prompts
 
+CAPTIONS_PER_PASS = 8  # how many captions of a long class list go through the network at once
+SAMPLED = 16  # numbers of each weight that tell whether it has changed
 Key = tuple[tuple[str, ...], int | None, tuple[tuple[str, ...], ...] | None, int]
 
 
@@ -76,7 +79,9 @@ def compile_vocabulary(
         labels, processor.tokenizer, max_tokens=processor.max_tokens, chunk_size=chunk_size, affixes=affixes
     )
     words = tokenize_prompts(prompts, processor.tokenizer, max_tokens=processor.max_tokens)
-    features = model.encode_words(words.input_ids.to(model.device), words.attention_mask.to(model.device))
+    ids, mask = words.input_ids.to(model.device), words.attention_mask.to(model.device)
+    parts = zip(ids.split(CAPTIONS_PER_PASS), mask.split(CAPTIONS_PER_PASS), strict=True)
+    features = torch.cat([model.encode_words(*part) for part in parts])
     return Vocabulary(tuple(labels), tuple(prompts), words, features)
 
 
@@ -84,36 +89,45 @@ class VocabularyCache:
     """The last few class lists, so that asking again for the same names reads no words.
 
     Args:
-        model: whose text encoder reads them; lists are read anew when its weights have changed.
-        processor: says how long captions may be.
         size: how many lists are kept.
     """
 
-    def __init__(self, model: GlipModel, processor: GlipProcessor, *, size: int = 8) -> None:
-        self.model = model
-        self.processor = processor
+    def __init__(self, *, size: int = 8) -> None:
         self.size = size
         self.kept: OrderedDict[Key, Vocabulary] = OrderedDict()
+        self.state: tuple[Any, ...] = ()
 
     def __call__(
-        self, labels: Sequence[str], *, chunk_size: int | None = None, affixes: Sequence[Affix] | None = None
+        self,
+        labels: Sequence[str],
+        model: GlipModel,
+        processor: GlipProcessor,
+        *,
+        chunk_size: int | None = None,
+        affixes: Sequence[Affix] | None = None,
     ) -> Vocabulary:
-        """As `compile_vocabulary`."""
+        """As `compile_vocabulary`; all lists are read anew when the model or the processor has changed."""
         if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
-            return compile_vocabulary(labels, self.model, self.processor)  # which refuses them in its own words
-        key = (tuple(labels), chunk_size, None if affixes is None else tuple(map(tuple, affixes)), self._version())
+            return compile_vocabulary(labels, model, processor)  # which refuses them in its own words
+        state = (model, processor.tokenizer, *_state_of(model))
+        if state != self.state:
+            self.kept.clear()
+            self.state = state
+        manual = None if affixes is None else tuple(map(tuple, affixes))
+        key = (tuple(labels), chunk_size, manual, processor.max_tokens)
         if key not in self.kept:
-            self.kept[key] = compile_vocabulary(
-                labels, self.model, self.processor, chunk_size=chunk_size, affixes=affixes
-            )
+            self.kept[key] = compile_vocabulary(labels, model, processor, chunk_size=chunk_size, affixes=affixes)
         self.kept.move_to_end(key)
         while len(self.kept) > self.size:
             self.kept.popitem(last=False)
         return self.kept[key]
 
-    def _version(self) -> int:
-        """Grows when a weight is changed in place; other when weights have moved to another device or precision."""
-        weights = [*self.model.text_encoder.parameters()]
-        prompt = self.model.text_prompt
-        weights += [] if prompt is None else [prompt]
-        return hash(tuple((weight._version, weight.data_ptr()) for weight in weights))
+
+@torch.no_grad()
+def _state_of(model: GlipModel) -> tuple[Any, ...]:
+    """What the words' features depend on, beside the words: precision, place, and a sample of every weight."""
+    weights = [*model.text_encoder.parameters()] + ([] if model.text_prompt is None else [model.text_prompt])
+    sums = [weight.flatten()[:: max(weight.numel() // SAMPLED, 1)].sum(dtype=torch.float64) for weight in weights]
+    kind = model.device.type
+    has_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return model.dtype, model.device, has_autocast, tuple(torch.stack(sums).tolist())

@@ -4,7 +4,7 @@
 
 No network is built. Multiply-adds are those of matrix products and convolutions. Bytes are the weights once, and what
 each product reads and writes; norms, activations, softmaxes and sums ride along for nothing, and attention scores never
-leave the cache. So no machine is faster, and most are slower. Post-processing is left out: it multiplies no matrices.
+leave the cache. Real runs need longer. Post-processing is left out: it multiplies no matrices.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from transformers import BertConfig
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from glip.configuration import GlipConfig
+from glip.errors import ConfigError
 from glip.layers.deform_conv import TAPS
 from glip.layers.dynamic_relu import REDUCTION
 from glip.models.backbones.swin import MLP_RATIO, PATCH_SIZE
@@ -81,10 +82,7 @@ class Machine:
     def seconds(self, cost: Cost, number_bytes: float) -> tuple[float, str]:
         """The floor, max(2 macs / flops, bytes / bandwidth), and which of the two it is."""
         arithmetic, memory = 2 * cost.macs / self.flops, cost.moved(number_bytes) / self.bandwidth
-        return max((arithmetic, "FLOPs"), (memory, "bytes"))
-
-
-# Products that all parts are made of.
+        return max((arithmetic, "FLOP "), (memory, "bytes"))
 
 
 def linear(rows: int, inputs: int, outputs: int) -> Cost:
@@ -117,9 +115,6 @@ def self_attention(sequences: int, length: int, dim: int) -> Cost:
 def mlp(rows: int, dim: int, hidden: int) -> Cost:
     """Two linear layers: rows x 2 x dim x hidden multiply-adds."""
     return linear(rows, dim, hidden) + linear(rows, hidden, dim)
-
-
-# Image.
 
 
 def swin(images: int, size: Size, *, embed_dim: int, depths: Sequence[int], window: int) -> Cost:
@@ -201,9 +196,6 @@ def pyramid(positions: Sequence[int], widths: Sequence[int], channels: int) -> C
     return total
 
 
-# Words.
-
-
 def text_layer(captions: int, tokens: int, *, dim: int, feedforward: int) -> Cost:
     """A transformer layer: 4 D^2 + 2 D F + 2 L D multiply-adds a token."""
     rows = captions * tokens
@@ -211,10 +203,9 @@ def text_layer(captions: int, tokens: int, *, dim: int, feedforward: int) -> Cos
     return attention + mlp(rows, dim, feedforward)
 
 
-# Both.
-
-
-def fusion(captions: int, positions: int, tokens: int, *, config: GlipConfig, text_dim: int) -> Cost:
+def fusion(
+    captions: int, positions: int, tokens: int, *, channels: int, text_dim: int, fusion_dim: int, heads: int
+) -> Cost:
     """The folded form: three products of N x h L x C multiply-adds, and 3 L F (D + C) of the words' projections.
 
     Scores, what positions take and what words see are the three. Positions are read and written once, and so are the
@@ -224,13 +215,14 @@ def fusion(captions: int, positions: int, tokens: int, *, config: GlipConfig, te
         captions: all images together.
         positions: N, of all levels of one image.
         tokens: L.
-        config: C channels, F width of the attention, h heads.
-        text_dim: D.
+        channels: C of positions.
+        text_dim: D of words.
+        fusion_dim: F, the width of the attention.
+        heads: h.
     """
-    channels, width, folded = config.channels, config.fusion_dim, config.fusion_heads * tokens
-    weights = 3 * width * (text_dim + channels)
+    folded, weights = heads * tokens, 3 * fusion_dim * (text_dim + channels)
     macs = 3 * positions * folded * channels + tokens * weights
-    moved = 2 * positions * channels + 2 * 3 * folded * channels + 2 * 3 * tokens * width + 2 * tokens * text_dim
+    moved = 2 * channels * (positions + 3 * folded) + 2 * tokens * (text_dim + 3 * fusion_dim)
     return Cost(captions * macs, weights, captions * moved)
 
 
@@ -269,15 +261,12 @@ def dyconv(captions: int, levels: Sequence[int], channels: int) -> Cost:
     return offsets + same + finer + coarser + weighted + slopes
 
 
-def heads(captions: int, positions: int, tokens: int, *, channels: int, text_dim: int) -> Cost:
+def head(captions: int, positions: int, tokens: int, *, channels: int, text_dim: int) -> Cost:
     """Five numbers a position, C a word, and their alignment: N x C x (5 + L) + L x D x C multiply-adds."""
     boxes = linear(captions * positions, channels, 4 + 1)
     words = linear(captions * tokens, text_dim, channels)
     aligned = captions * positions * tokens
     return boxes + words + Cost(aligned * channels, 0, aligned + captions * tokens * channels)
-
-
-# The whole.
 
 
 def network(
@@ -293,22 +282,31 @@ def network(
         captions: of each image, over one pyramid.
         compiled: whether the words were read beforehand (`compile_vocabulary`), so that the text encoder rests.
     """
-    padded = (-size[0] % SIZE_DIVISOR + size[0], -size[1] % SIZE_DIVISOR + size[1])
+    rows, columns = grid(size, SIZE_DIVISOR)
+    padded = rows * SIZE_DIVISOR, columns * SIZE_DIVISOR
     levels = [area(grid(padded, stride)) for stride in config.strides]
     text = BertConfig(**config.text)
-    dim, channels, rows = text.hidden_size, config.channels, images * captions
-    layer = text_layer(rows, tokens, dim=dim, feedforward=text.intermediate_size)
+    dim, channels, looks = text.hidden_size, config.channels, images * captions
+    layer = text_layer(looks, tokens, dim=dim, feedforward=text.intermediate_size)
     blocks = config.num_blocks
-    fused = fusion(rows, sum(levels), tokens, config=config, text_dim=dim) if config.fusion else Cost()
+    fused = fusion(
+        looks,
+        sum(levels),
+        tokens,
+        channels=channels,
+        text_dim=dim,
+        fusion_dim=config.fusion_dim,
+        heads=config.fusion_heads,
+    )
     trunk, widths = backbone(images, padded, config.backbone)
     return {
         "backbone": trunk,
         "pyramid": pyramid([images * count for count in levels], widths, channels),
         "text encoder": Cost() if compiled else layer.repeated(text.num_hidden_layers),
-        "fusion": fused.repeated(blocks),
+        "fusion": fused.repeated(blocks if config.fusion else 0),
         "text layers": layer.repeated(blocks if config.fusion else 0),
-        "DyConv": dyconv(rows, levels, channels).repeated(blocks),
-        "heads": heads(rows, sum(levels), tokens, channels=channels, text_dim=dim),
+        "DyConv": dyconv(looks, levels, channels).repeated(blocks),
+        "heads": head(looks, sum(levels), tokens, channels=channels, text_dim=dim),
     }
 
 
@@ -327,7 +325,7 @@ def backbone(images: int, size: Size, numbers: dict[str, Any]) -> tuple[Cost, Se
             cost = csp(images, size, stem=numbers["stem_channels"], stage_channels=stages, depths=depths, neck=neck)
             return cost, [neck] * 3
         case kind:
-            raise SystemExit(f"backbone kind {kind!r} is not counted; swin, resnet and csp are")
+            raise ConfigError(f"backbone kind {kind!r} is not counted; swin, resnet and csp are")
 
 
 def grid(size: Size, stride: int) -> Size:
@@ -342,21 +340,27 @@ def area(size: Size) -> int:
 
 def table(parts: dict[str, Cost], machines: Sequence[Machine], *, images: int, number_bytes: float) -> str:
     """One row a part: multiply-adds, bytes, and of each machine the floor and what sets it; then the sums."""
-    rows = ["part".ljust(13) + "GMAC".rjust(10) + "GB".rjust(9) + "".join(m.name.rjust(20) for m in machines)]
     sums = [0.0] * len(machines)
+    lines = [_line("part", "GMAC", "GB", [f"{machine.name}, ms" for machine in machines])]
     for part, cost in parts.items():
-        row = part.ljust(13) + f"{cost.macs / 1e9:10.3f}{cost.moved(number_bytes) / 1e9:9.3f}"
-        for index, machine in enumerate(machines):
-            seconds, limit = machine.seconds(cost, number_bytes)
-            sums[index] += seconds
-            row += f"{seconds * 1000:11.3f} ms {limit if seconds else '':<6}"
-        rows.append(row.rstrip())
+        if not cost.macs:
+            continue
+        floors = [machine.seconds(cost, number_bytes) for machine in machines]
+        sums = [total + seconds for total, (seconds, _) in zip(sums, floors, strict=True)]
+        cells = [f"{seconds * 1e3:.3f} {limit}" for seconds, limit in floors]
+        lines.append(_line(part, *_amounts(cost, number_bytes), cells))
     whole = sum(parts.values(), Cost())
-    row = "all".ljust(13) + f"{whole.macs / 1e9:10.3f}{whole.moved(number_bytes) / 1e9:9.3f}"
-    rows.append(row + "      ".join(f"{seconds * 1000:11.3f} ms " for seconds in sums).rstrip())
-    rates = "".join(f"{images / seconds:11.2f}".ljust(20) for seconds in sums)
-    rows.append("images/s".ljust(32) + rates.rstrip())
-    return "\n".join(rows)
+    lines.append(_line("all", *_amounts(whole, number_bytes), [f"{seconds * 1e3:.3f} {'':5}" for seconds in sums]))
+    lines.append(_line("images/s", "", "", [f"{images / seconds:.2f} {'':5}" for seconds in sums]))
+    return "\n".join(lines)
+
+
+def _amounts(cost: Cost, number_bytes: float) -> tuple[str, str]:
+    return f"{cost.macs / 1e9:.2f}", f"{cost.moved(number_bytes) / 1e9:.3f}"
+
+
+def _line(name: str, macs: str, moved: str, cells: Sequence[str]) -> str:
+    return (f"{name:<12}{macs:>11}{moved:>10}" + "".join(f"{cell:>18}" for cell in cells)).rstrip()
 
 
 def main() -> None:
@@ -387,9 +391,9 @@ def main() -> None:
             captions=arguments.captions,
             compiled=arguments.compiled,
         )
-        title = f"{arguments.variant}, {height} x {width}, {arguments.batch} x {arguments.captions} x {tokens} tokens"
+        title = f"{arguments.variant}, {height} x {width}, batch {arguments.batch}, captions {arguments.captions}"
         content = table(parts, machines, images=arguments.batch, number_bytes=arguments.bytes)
-        sys.stdout.write(f"{title}, {arguments.bytes:g} bytes a number\n{content}\n\n")
+        sys.stdout.write(f"{title}, tokens {tokens}, bytes {arguments.bytes:g}\n{content}\n\n")
 
 
 if __name__ == "__main__":

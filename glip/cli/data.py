@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glip.cli.options import Images, Overwrite
-from glip.errors import DataError, GlipError
+from glip.errors import ConfigError, DataError, GlipError
 from glip.files import check_picture, check_target
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ def commands() -> None:
 def check(
     file: Annotated[Path, typer.Argument(help="COCO detection JSON, MDETR grounding JSON, or ODVG (.jsonl).")],
     images: Images = None,
+    kind: Annotated[
+        str | None, typer.Option(help="The source's kind, where the file does not tell: flickr30k or odinw.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which part, of flickr30k and odinw; train if left out.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Draw some pictures with their boxes here.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -39,7 +43,7 @@ def check(
     if sheet is not None:
         check_picture(sheet, option="--sheet")
         check_target(sheet, overwrite=overwrite)
-    examples = read_any(file, images=images)
+    examples = read_any(file, images=images) if kind is None else _of_kind(file, images, kind, split)
     if not examples:
         raise DataError(f"{file}: no pictures in it")
     _describe(examples)
@@ -51,6 +55,19 @@ def check(
     if problems:
         raise DataError(f"{file}: {len(problems)} of {len(examples)} pictures have a problem; see above")
     print("no problem found")
+
+
+def _of_kind(file: Path, images: Path | None, kind: str, split: str | None) -> "list[Example]":
+    from pydantic import ValidationError
+
+    from glip.engine.config import SourceConfig
+    from glip.engine.sources import READERS
+
+    try:
+        source = SourceConfig.model_validate({"annotations": file, "images": images, "kind": kind, "split": split})
+    except ValidationError as error:
+        raise ConfigError(f"--kind {kind}: {error.errors()[0]['msg']}") from error
+    return READERS[source.kind](source)
 
 
 def _describe(examples: "list[Example]") -> None:

@@ -1,6 +1,6 @@
 """Annotation files to examples. A broken file ends in one sentence that names the file, the record and the field."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def read_detection_json(
             and (box := _box(path, annotation)) is not None
             and annotation["category_id"] in asked
         )
-        present = {annotation["category_id"] for annotation in annotations}
+        present = {asked.get(annotation["category_id"]) for annotation in annotations}
         absent = record.get("neg_category_ids", [*asked])
         if not isinstance(absent, list):
             raise DataError(f"{path}: image {record['id']}: neg_category_ids must be a list, got {absent!r}")
@@ -69,7 +69,7 @@ def read_detection_json(
             Example(
                 **_image_fields(path, record, images),
                 objects=objects,
-                absent=tuple(asked[c] for c in absent if _is_known(c, asked) and c not in present),
+                absent=_distinct(asked[c] for c in absent if _is_known(c, asked) and asked[c] not in present),
             )
         )
     return examples
@@ -118,6 +118,11 @@ def read_any(path: str | Path, *, images: str | Path | None = None) -> list[Exam
     records = read_object(path).get("images")
     has_captions = isinstance(records, list) and any(isinstance(r, dict) and "caption" in r for r in records)
     return (read_grounding_json if has_captions else read_detection_json)(path, images=images)
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Each name once: several ids may have one."""
+    return tuple(dict.fromkeys(names))
 
 
 def _category_names(path: str | Path, content: Record) -> dict[Any, str]:

@@ -31,15 +31,21 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
         images: folder that the file's names are relative to; None for the annotation file's own. TSV files hold their
             pictures; an ODinW task's own paths start from here, or from where you are.
         kind: which of these.
-        split: which part, of "flickr30k" and "odinw".
+        split: which part, of "flickr30k" and "odinw" only; None for "train".
         weight: share of this source in the mixture, relative to the others.
     """
 
     annotations: Path
     images: Path | None = None
     kind: Literal["detection", "grounding", "odvg", "tsv", "flickr30k", "odinw"]
-    split: str = "train"
+    split: str | None = None
     weight: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        if self.split is not None and self.kind not in ("flickr30k", "odinw"):
+            raise ValueError(f"a file of kind {self.kind} has no splits; leave split out")
+        return self
 
 
 class FewShotConfig(BaseModel, frozen=True, extra="forbid"):
@@ -90,7 +96,8 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
         batch_size: pictures a step, of all processes together.
         accumulate: parts that a process takes its share of a batch in, one after the other, to save memory.
         precision: of the forward pass; weights and losses stay float32.
-        gradient_checkpointing: recompute the blocks in the backward pass, to save memory.
+        gradient_checkpointing: recompute DyConvs, Swin blocks and a trained text encoder's layers in the backward pass,
+            to save memory.
         compile: let torch.compile make the network faster, where a compiler is at hand; the first steps take minutes.
         sharded: whether several processes share weights, gradients and optimiser states (FSDP) or copy them (DDP).
         ema_decay: of the averaged weights that are exported; 0 for the last weights.

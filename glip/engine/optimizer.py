@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 
@@ -54,6 +54,12 @@ class ScheduleConfig(BaseModel, frozen=True, extra="forbid"):
     patience: NonNegativeInt = 3
     final_share: float = Field(default=0.1, ge=0, le=1)
     decay_follows: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check_decay(self) -> Self:
+        if self.decay_follows and self.kind != "step":
+            raise ValueError(f"decay_follows needs milestones, which kind: {self.kind} has not; leave it out")
+        return self
 
 
 class Schedule:

@@ -1,6 +1,5 @@
 """How fast a run goes, how much memory it takes, and when it will be done."""
 
-import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 GIGABYTE = 2**30
+SPEED_PERIOD = 3600.0  # seconds that the time left is judged by; a step may take a minute
 UNIT_OF_PEAK = 1 if sys.platform == "darwin" else 1024  # bytes that `ru_maxrss` counts in
 Speed = dict[str, float]
 
@@ -38,7 +38,7 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
         )
-        self.bar = Bar(*columns, console=console, disable=not console.is_terminal)
+        self.bar = Bar(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=SPEED_PERIOD)
         self.task = self.bar.add_task("", total=steps, completed=done)
 
     @contextmanager
@@ -59,6 +59,11 @@ class Progress:
         pace = f"{speed['images_per_second']:.1f} images/s {speed['memory_gb']:.1f} GB"
         self.bar.update(self.task, description=f"{terms} rate {learning_rate:.1e} {pace}")
 
+    def note(self, text: str) -> None:
+        """A line above the bar; nothing elsewhere, where the log says it."""
+        if not self.bar.disable:
+            self.bar.console.print(text, highlight=False)
+
     def speed(self, step: int, device: torch.device) -> Speed:
         """What a line of the log says of it, `step` steps being done.
 
@@ -76,7 +81,11 @@ class Progress:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this process has held at most: of the GPU's memory, or of the machine's."""
+    """Bytes that this process has held at most: of the GPU's memory, or of the machine's; 0 where nobody counts."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT_OF_PEAK

@@ -1,5 +1,6 @@
 """The files that a run learns from: every format to examples, and how often each is drawn."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def _read_flickr30k(source: SourceConfig) -> list[Example]:
         raise ConfigError(f"{source.annotations}: a source of kind flickr30k needs images, the folder of its photos")
     sizes: dict[str, tuple[int, int]] = {}
     examples = []
-    for sentence in read_entities(source.annotations, source.split).values():
+    for sentence in read_entities(source.annotations, source.split or TRAIN).values():
         if sentence.image not in sizes:
             sizes[sentence.image] = _size_of(source.images / sentence.image)
         objects = tuple(thing for phrase in sentence.phrases for thing in _things(phrase))
@@ -65,20 +66,24 @@ def _size_of(image: Path) -> tuple[int, int]:
     """(height, width) of the upright picture; only the file's head is read where it lies upright."""
     if not image.is_file():
         raise FileError(f"{image}: no such picture")
-    with Image.open(image) as opened:
+    broken = contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+    with broken, Image.open(image) as opened:
         if not opened.getexif().get(ORIENTATION):
             return opened.height, opened.width
-    upright = read_image(image)
+    upright = read_image(image)  # which says what is wrong with it
     return upright.height, upright.width
 
 
 def _read_odinw(source: SourceConfig) -> list[Example]:
     """A split of an ODinW task file, with the names that the file gives the classes."""
-    (task,) = read_odinw_tasks([source.annotations], root=source.images or Path(), split=source.split)
+    if source.annotations.is_dir():
+        raise ConfigError(f"{source.annotations}: a source of kind odinw is one task's YAML file, got a folder")
+    (task,) = read_odinw_tasks([source.annotations], root=source.images or Path(), split=source.split or TRAIN)
     names = None if task.classes is None else dict(task.classes)
     return read_detection_json(task.annotations, images=task.images, names=names)
 
 
+TRAIN = "train"  # the split, where a source names none
 ORIENTATION = 0x0112  # EXIF's tag
 READERS: dict[str, Callable[[SourceConfig], list[Example]]] = {
     "detection": lambda source: read_detection_json(source.annotations, images=source.images),

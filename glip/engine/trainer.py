@@ -80,6 +80,7 @@ class Trainer:
         self.best: float | None = None
         self.worse_in_a_row = 0
         self._resume()
+        self.progress = Progress(config.steps, config.batch_size, done=self.step)
 
     def train(self) -> None:
         """Run until the last step, writing checkpoints and a JSONL log on the way."""
@@ -87,23 +88,24 @@ class Trainer:
         if self.config.trackers:
             self.accelerator.init_trackers("glip")
         batches = self._batches()
-        progress = Progress(self.config.steps, self.config.batch_size, done=self.step)
-        with progress.shown(is_main=self.accelerator.is_main_process):
+        with self.progress.shown(is_main=self.accelerator.is_main_process):
+            if self.step:
+                self.progress.note(f"going on from step {self.step}")
             while self.step < self.config.steps and not self._is_tired():
                 losses = self._train_step([next(batches) for _ in range(self.config.accumulate)])
-                self._after_step(losses, progress)
+                self._after_step(losses)
         self.export(self.config.output / "model")
         if self.config.trackers:
             self.accelerator.end_training()
 
-    def _after_step(self, losses: Losses, progress: Progress) -> None:
+    def _after_step(self, losses: Losses) -> None:
         """Average, log, measure and save, each when its turn has come."""
         self.step += 1
         self.average.update(self.model, self.step)
-        progress.advance()
+        self.progress.advance()
         is_last = self.step == self.config.steps
         if self.step % self.config.log_every == 0:
-            self._log(losses, progress)
+            self._log(losses)
         validation = self.config.validation
         if validation is not None and (self.step % validation.every == 0 or is_last):
             self._validate()
@@ -211,11 +213,11 @@ class Trainer:
         collate = Collate(self.processor.tokenizer, image_processor)
         return load_batches(dataset, sampler, collate, workers=self.config.workers)
 
-    def _log(self, losses: Losses, progress: Progress) -> None:
+    def _log(self, losses: Losses) -> None:
         named = {name: round(loss.item(), 4) for name, loss in losses.items()}
         rate = self.optimizer.param_groups[0]["lr"]
-        speed = progress.speed(self.step, self.accelerator.device)
-        progress.say(losses=named, learning_rate=rate, speed=speed)
+        speed = self.progress.speed(self.step, self.accelerator.device)
+        self.progress.say(losses=named, learning_rate=rate, speed=speed)
         self._note({"step": self.step, **speed, "learning_rate": rate, **named})
 
     def _note(self, line: dict[str, Any]) -> None:
@@ -234,6 +236,7 @@ class Trainer:
             numbers = measure(Predictor(self.model, self.processor), self.config.validation, self.accelerator)
         result = numbers[self.config.validation.metric]
         self.schedule.saw(result)
+        self.progress.note(f"step {self.step}: dev AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}")
         self._note({"step": self.step, **{f"dev_{name}": round(value, 4) for name, value in numbers.items()}})
         if self.best is not None and result <= self.best:
             self.worse_in_a_row += 1

@@ -1,13 +1,14 @@
 """Modulated deformable convolution (Zhu et al. 2019, Deformable ConvNets v2, equation 1).
 
 `gather_deform_conv2d` is the library's path on a CPU: each sampled pixel is a weighted sum of four rows of the
-channels-last image, which `embedding_bag` does in one pass, and one matrix product does the rest. torchvision's
-operator is the path everywhere else and the tests' judge.
+channels-last image, which `embedding_bag` does in one pass, and one matrix product does the rest. A GPU takes
+torchvision's operator, which is the tests' judge, or the kernels of `deform_conv_triton` if `USE_TRITON` is set.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -19,7 +20,10 @@ from torchvision.ops import deform_conv2d
 KERNEL_SIZE = 3
 TAPS = KERNEL_SIZE * KERNEL_SIZE
 PADDING = 1
+USE_TRITON = False  # on GPUs; verified in Triton's interpreter only, so it is off until somebody has measured it on one
 SLICE = 2048  # positions that are sampled at a time
+
+DeformConv2d = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]  # as `gather_deform_conv2d`
 
 
 class ModulatedDeformConv(nn.Module):
@@ -50,13 +54,26 @@ class ModulatedDeformConv(nn.Module):
         Returns:
             `(B, out_channels, h, w)` float32, with `h = ceil(H / stride)` and `w` likewise.
         """
-        convolve = gather_deform_conv2d if features.device.type == "cpu" else torchvision_deform_conv2d
+        convolve = _path_for(features)
         device = features.device.type
         in_float32 = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
         with in_float32:
             return convolve(
                 features.float(), offsets.float(), mask.float(), self.weight.float(), self.bias.float(), self.stride
             )
+
+
+def _path_for(features: Tensor) -> DeformConv2d:
+    """Gathering on a CPU; Triton on a GPU, if that is asked for; torchvision's operator elsewhere and to compilers."""
+    device = features.device.type
+    if device == "cpu":
+        return gather_deform_conv2d
+    is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if device != "cuda" or not USE_TRITON or is_recorded or find_spec("triton") is None:
+        return torchvision_deform_conv2d
+    from glip.layers.deform_conv_triton import triton_deform_conv2d
+
+    return triton_deform_conv2d
 
 
 def torchvision_deform_conv2d(
@@ -90,7 +107,7 @@ def gather_deform_conv2d(
     rows, weights = _corners(offsets, mask, features.shape[-2:], stride)
     table = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (B*H*W, C)
     kernel = weight.permute(2, 3, 1, 0).reshape(TAPS * channels, -1)  # (9*C, O)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         result = torch.addmm(bias, _sample(table, rows, weights), kernel)
     else:
         result = torch.as_tensor(_SampledProduct.apply(table, rows, weights, kernel, bias))

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from glip.errors import ShapeError
+
 SLICE_NUMBERS = 2**19  # scores in a slice: two megabytes
 MIN_SLICE = 128  # positions; fewer make poor matrix products
 MASK_STEPS = 2**16  # a dropout mask is drawn with 16 bits a number
@@ -54,8 +56,13 @@ def two_way_attention(
     Returns:
         what positions take, the heads added up, `(B, N, C)`; the positions that each key sees, averaged by its
         attention, `(B, h * L, C)`; and the sum of that attention `(B, h * L)`, which is 1 without dropout.
+
+    Raises:
+        ShapeError: positions and keys are of different numbers of images.
     """
-    if _wants_whole(positions):
+    if len(positions) != len(keys):
+        raise ShapeError(f"positions and keys need one batch size, got {len(positions)} and {len(keys)}")
+    if not works_in_slices(positions):
         return whole_two_way_attention(
             positions, keys, key_bias, values, position_mask, num_heads=num_heads, dropout=dropout
         )
@@ -85,11 +92,12 @@ def whole_two_way_attention(
     return seen, over_positions @ positions, over_positions.sum(dim=2)
 
 
-def _wants_whole(positions: Tensor) -> bool:
-    """Slices are for float32 on a CPU: GPUs hold the matrix with ease, autocast and compilers want plain steps."""
+def works_in_slices(positions: Tensor) -> bool:
+    """Whether scores are never held whole: for float32 on a CPU. Autocast and compilers want plain steps."""
     kind = positions.device.type
     has_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return kind != "cpu" or positions.dtype != torch.float32 or has_autocast or torch.compiler.is_compiling()
+    is_plain = kind == "cpu" and positions.dtype == torch.float32 and not has_autocast
+    return is_plain and not torch.compiler.is_compiling() and not torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 class _TwoWayAttention(torch.autograd.Function):
@@ -128,6 +136,7 @@ class _TwoWayAttention(torch.autograd.Function):
                 if drop is not None:
                     over_keys.mul_(drop[1])
                 torch.mm(over_keys, values[image], out=seen[image, part])
+        normaliser.clamp_(min=torch.finfo(keys.dtype).tiny)  # without any position
         context.div_(normaliser[..., None])
         total = total.div_(normaliser) if rules.dropout else torch.ones_like(normaliser)
         ctx.save_for_backward(positions, keys, key_bias, values, position_mask, highest, normaliser, context, total)

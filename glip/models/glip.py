@@ -16,6 +16,7 @@ from transformers import AutoModelForZeroShotObjectDetection, PreTrainedModel
 from glip.configuration import GlipConfig
 from glip.errors import CheckpointError, PromptError, ShapeError
 from glip.layers.transformer import PostNormEncoderLayer
+from glip.layers.two_way_attention import works_in_slices
 from glip.models.alignment_head import AlignmentHead
 from glip.models.backbones import build_backbone
 from glip.models.dyhead import DyConv
@@ -68,12 +69,17 @@ class GlipBlock(nn.Module):
         Returns:
             Levels and words of the same shapes.
         """
+        recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         if self.fused:
             image_mask = None if level_masks is None else torch.cat([m.flatten(1) for m in level_masks], dim=1)
-            image, words = self.fusion(flatten_levels(levels), words, word_mask, image_mask)
+            image = flatten_levels(levels)
+            if recompute and not works_in_slices(image):  # which would keep every score
+                image, words = checkpoint(self.fusion, image, words, word_mask, image_mask, use_reentrant=False)
+            else:
+                image, words = self.fusion(image, words, word_mask, image_mask)
             words = self.text_layer(words, word_mask)
             levels = split_levels(image, levels)
-        if self.gradient_checkpointing and self.training:  # the fusion keeps little; the DyConv a dozen maps
+        if recompute:
             mixed: list[Tensor] = checkpoint(self.dyconv, levels, level_masks, use_reentrant=False)
             return mixed, words
         return self.dyconv(levels, level_masks), words
@@ -165,7 +171,15 @@ class GlipModel(PreTrainedModel):
 
         Returns:
             `(B, L, D)`.
+
+        Raises:
+            PromptError: a caption is longer than the network was made for.
         """
+        if input_ids.shape[1] > self.config.max_tokens:
+            raise PromptError(
+                f"a caption may have {self.config.max_tokens} tokens, got {input_ids.shape[1]}: shorten it, or split "
+                "the class list"
+            )
         word_mask = attention_mask.bool()
         words: Tensor = self.text_encoder(input_ids, word_mask)
         if not self.config.fusion:
@@ -218,13 +232,9 @@ class GlipModel(PreTrainedModel):
         )
 
     def _check_batch(self, levels: Sequence[Tensor], input_ids: Tensor) -> None:
-        images, captions, length = len(levels[0]), *input_ids.shape
+        images, captions = len(levels[0]), len(input_ids)
         if images not in (1, captions):
             raise ShapeError(f"each image needs one caption, got {images} images and {captions} captions")
-        if length > self.config.max_tokens:
-            raise PromptError(
-                f"a caption may have {self.config.max_tokens} tokens, got {length}: shorten it, or split the class list"
-            )
 
     def _full_sizes(self, levels: Sequence[Tensor]) -> Tensor:
         """Sizes of images that fill their batch: `(B, 2)`."""

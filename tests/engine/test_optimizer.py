@@ -135,3 +135,22 @@ def test_a_resumed_course_remembers_the_plateau() -> None:
         first.saw(result)
     second.load_state_dict(first.state_dict())
     assert second.share(10) == first.share(10) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("step", "share"),
+    [(0, 1.0), (43, 1.0), (45, 0.1), (58, 0.1), (60, 0.01), (99, 0.01)],
+)
+def test_the_weight_decay_falls_two_thirds_of_the_way_to_each_milestone(step: int, share: float) -> None:
+    schedule = Schedule(ScheduleConfig(kind="step", warmup_steps=0, decay_follows=0.667), 100)  # at 67 and 89
+    assert schedule.decay_share(step) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("step", [0, 99])
+def test_the_weight_decay_stays_unless_it_is_told_to_follow(step: int) -> None:
+    assert Schedule(ScheduleConfig(kind="step", warmup_steps=0), 100).decay_share(step) == 1.0
+
+
+def test_a_weight_decay_cannot_follow_milestones_that_are_not_there() -> None:
+    with pytest.raises(ValueError, match="needs milestones"):
+        ScheduleConfig(kind="cosine", decay_follows=0.5)

@@ -10,7 +10,7 @@ from PIL import Image
 from glip.data.examples import GroundedObject
 from glip.engine.config import SourceConfig
 from glip.engine.sources import read_sources
-from glip.errors import ConfigError, FileError, GlipError
+from glip.errors import ConfigError, FileError, GlipError, ImageError
 
 XML = """<annotation><object><name>1</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>10</xmax><ymax>12</ymax></bndbox>
 </object><object><name>2</name><scene>1</scene></object>
@@ -61,6 +61,12 @@ def test_flickr30k_that_cannot_be_read_is_one_sentence(
         read_sources((flickr(entities, **changes),))
 
 
+def test_a_photo_that_is_none_is_one_sentence(entities: Path) -> None:
+    (entities / "photos" / "77.jpg").write_text("no picture")
+    with pytest.raises(ImageError, match=r"77\.jpg: not an image"):
+        read_sources((flickr(entities),))
+
+
 def test_a_turned_photo_has_the_size_that_one_sees(entities: Path) -> None:
     turned = Image.new("RGB", (40, 30))
     exif = turned.getexif()
@@ -98,6 +104,26 @@ def test_a_split_of_an_odinw_task_has_the_names_that_the_task_gives(odinw: Path)
     assert example.objects == (GroundedObject((1, 1, 6, 6), "flat mushroom"),)
     assert example.absent == ()
     assert example.image == odinw / "train" / "photos" / "a.jpg"
+
+
+def test_a_folder_of_odinw_tasks_is_one_sentence(odinw: Path) -> None:
+    with pytest.raises(ConfigError, match="is one task's YAML file, got a folder"):
+        read_sources((SourceConfig(annotations=odinw, kind="odinw"),))
+
+
+def test_only_files_with_splits_have_one(odinw: Path) -> None:
+    with pytest.raises(ValueError, match="a file of kind detection has no splits"):
+        SourceConfig(annotations=odinw / "x.json", kind="detection", split="train")
+
+
+def test_a_name_of_two_ids_is_present_or_absent_never_both(odinw: Path) -> None:
+    text = (
+        (odinw / "mushrooms.yaml").read_text().replace('[{"id": 2,', '[{"id": 1, "name": "flat mushroom"}, {"id": 2,')
+    )
+    (odinw / "twice.yaml").write_text(text)
+    (example,), _ = read_sources((SourceConfig(annotations=odinw / "twice.yaml", images=odinw, kind="odinw"),))
+    assert [thing.name for thing in example.objects] == ["flat mushroom"] * 2
+    assert example.absent == ()
 
 
 def test_lvis_names_its_pictures_by_their_address(tmp_path: Path) -> None:

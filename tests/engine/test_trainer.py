@@ -374,6 +374,47 @@ def test_a_compiled_network_learns_the_same(
     assert_equal(weights_of(trainer), weights_of(trained))
 
 
+def test_the_weight_decay_of_a_step_is_its_share(start: Path, data: Path, tmp_path: Path) -> None:
+    schedule = {"kind": "step", "warmup_steps": 0, "milestones": [0.5], "decay_follows": 1.0}
+    optimizer = {"learning_rate": 1e-3, "weight_decay": 0.5}
+    trainer = Trainer(config_of(start, data, tmp_path / "run", schedule=schedule, optimizer=optimizer))
+    trainer.train()
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.0, 0.05}
+
+
+def test_sentences_are_packed_among_those_of_other_pictures(start: Path, data: Path, tmp_path: Path) -> None:
+    images = json.loads((data / "train.json").read_text())["images"]
+    for number, image in enumerate(images):
+        image |= {"caption": f"square number {number} is bright", "file_name": str(data / image["file_name"])}
+    box = {"id": 1, "image_id": 1, "bbox": [12, 10, 30, 30], "tokens_positive": [[0, 6]]}
+    (tmp_path / "captions.json").write_text(json.dumps({"images": images, "annotations": [box]}))
+    trainer = Trainer(
+        config_of(
+            start,
+            data,
+            tmp_path / "run",
+            sources=[{"annotations": tmp_path / "captions.json", "kind": "grounding"}],
+            packing={"captions": 3, "none_share": 0.0, "full_share": 1.0},
+        )
+    )
+    batches = trainer._batches()
+    lengths = [row.sum().item() for _ in range(4) for row in next(batches).attention_mask]
+    alone = len(trainer.processor.tokenizer("square number 1 is bright.")["input_ids"])
+    assert min(lengths) > 2 * alone  # of three foreign captions drawn, at least two are of other pictures
+
+
+def test_a_terminal_sees_validations_and_where_a_run_goes_on(
+    start: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    validation = {"annotations": data / "train.json", "every": 1}
+    Trainer(config_of(start, data, tmp_path / "run", steps=1, validation=validation)).train()
+    assert "step 1: dev AP" in capsys.readouterr().err
+    Trainer(config_of(start, data, tmp_path / "run", steps=2)).train()
+    assert "going on from step 1" in capsys.readouterr().err
+
+
 # --- its parts ---------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from glip.errors import ShapeError
 from glip.layers import two_way_attention as module
 from glip.layers.two_way_attention import two_way_attention, whole_two_way_attention
 
@@ -82,8 +83,16 @@ def test_keys_that_are_nothing_see_the_mean_of_the_positions_that_are_not_hidden
 
 def test_no_position_gives_nothing_to_positions() -> None:
     given = [tensor.detach() for tensor in inputs(1, 0)]
-    seen, _, _ = two_way_attention(*given, num_heads=HEADS)
+    seen, context, _ = two_way_attention(*given, num_heads=HEADS)
     assert seen.shape == (1, 0, CHANNELS)
+    assert context.eq(0).all()
+
+
+def test_one_image_is_not_taken_for_many() -> None:
+    positions, _, _, _ = inputs(1, 7)
+    _, keys, bias, values = inputs(2, 7)
+    with pytest.raises(ShapeError, match="need one batch size, got 1 and 2"):
+        two_way_attention(positions, keys, bias, values, num_heads=HEADS)
 
 
 def test_large_scores_do_not_overflow() -> None:

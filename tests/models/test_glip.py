@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from glip.detection.losses import GlipCriterion, LossWeights
 from glip.errors import PromptError, ShapeError
 from glip.models.dyhead import DyConv
+from glip.models.fusion import BidirectionalFusion
 from glip.models.glip import GlipBlock, GlipModel, flatten_levels, split_levels
 from glip.structures.output import GlipOutput
 from glip.structures.targets import Targets
@@ -275,6 +276,31 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(monkeypatch: 
         assert len(runs) == expected_runs
         results.append((loss.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}))
     torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-7)
+
+
+def test_recomputing_reaches_the_backbone_the_blocks_and_the_words() -> None:
+    model = tiny_model()
+    model.recompute_activations()
+    reached = {type(module).__name__ for module in model.modules() if getattr(module, "gradient_checkpointing", False)}
+    assert reached >= {"GlipBlock", "SwinStage", "BertLayer"}
+
+
+def test_fusion_is_recomputed_where_it_would_keep_every_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    real_forward = BidirectionalFusion.forward
+
+    def counted_forward(self: BidirectionalFusion, *inputs: Any) -> tuple[Tensor, Tensor]:
+        runs.append(self)
+        return real_forward(self, *inputs)
+
+    monkeypatch.setattr(BidirectionalFusion, "forward", counted_forward)
+    for in_slices, expected_runs in ((True, 2), (False, 4)):
+        monkeypatch.setattr("glip.models.glip.works_in_slices", lambda _, answer=in_slices: answer)
+        model = tiny_model().train()
+        model.recompute_activations()
+        runs.clear()
+        training_loss(model).backward()
+        assert len(runs) == expected_runs
 
 
 def test_the_same_seed_trains_the_same() -> None:

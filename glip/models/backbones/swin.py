@@ -120,7 +120,7 @@ class SwinStage(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, h, w, C)` to the stage's output and the next stage's input."""
         for block in self.blocks:
-            if self.gradient_checkpointing and self.training:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
                 features = checkpoint(block, features, use_reentrant=False)
             else:
                 features = block(features)
