@@ -1,6 +1,6 @@
 """Learn a few photos by heart, from a random head: is the whole way from your boxes to found boxes right?
 
-    python tools/overfit.py ../shared/data/voc2012_sample/train.json --output runs/overfit [--count 8] [--steps 200]
+    python tools/overfit.py ../shared/data/voc2012_sample/train.json --output runs/overfit [--count 8] [--steps 400]
 
 Takes the first photos that have boxes and trains glip-nano's trunk with a new, random head on them, without any
 augmentation. It should find nearly all of its own boxes: an AP50 below 0.95 says that boxes, names or pictures do not
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of the photos; the file's own if left out")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--side", type=int, default=224, help="short side of the pictures, pixels")
     arguments = parser.parse_args()
     check_target(arguments.output, overwrite=False)
