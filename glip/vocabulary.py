@@ -108,7 +108,8 @@ class VocabularyCache:
     ) -> Vocabulary:
         """As `compile_vocabulary`; all lists are read anew when the model or the processor has changed."""
         if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
-            return compile_vocabulary(labels, model, processor)  # which refuses them in its own words
+            # What can be no key is read anew, or refused in its own words
+            return compile_vocabulary(labels, model, processor, chunk_size=chunk_size, affixes=affixes)
         state = (model, processor.tokenizer, *_state_of(model))
         if state != self.state:
             self.kept.clear()

@@ -1,6 +1,7 @@
 """A class list is packed and read once; what it finds is what the names themselves find."""
 
 import copy
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,10 @@ def test_names_that_are_read_otherwise_are_read_anew(cache: LookUp, readings: li
     cache(CATS)
     cache(**{"labels": CATS, **other})
     assert len(readings) == 2
+
+
+def test_a_list_of_another_kind_is_packed_as_asked(cache: LookUp) -> None:
+    assert len(cache(deque(CATS), chunk_size=1).prompts) == 3
 
 
 def test_only_the_last_lists_are_kept(cache: LookUp, readings: list[int]) -> None:

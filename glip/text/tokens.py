@@ -129,6 +129,7 @@ def pack_labels(
     if chunk_size is not None and chunk_size < 1:
         raise PromptError(f"chunk_size must be at least 1, or None for as many names as fit, got {chunk_size}")
     prompt_from_labels(labels, separator=separator, affixes=affixes)  # an impossible list is refused as a whole
+    labels = list(labels)  # sequences of other kinds cannot all be sliced
     budget = max_tokens - _SPECIAL_TOKENS
     separator_cost = _num_tokens(tokenizer, separator)
     starts, used = [0], 0
