@@ -5,13 +5,11 @@
 A step is the forward pass, the losses of six boxes, and the backward pass of one picture; weights are random and the
 text encoder is trained, too. Plain arithmetic is that of tools/benchmark.py. Each form runs in a process of its own, so
 that its peak memory is its own; the forms take turns, and medians are printed. Memory is the process's peak: weights,
-gradients and torch itself are in it, AdamW's moments (two more copies of the weights) are not. glibc is told to give
-freed blocks of a megabyte back to the machine, in all forms alike: else the peak has as much luck in it as need.
+gradients and torch itself are in it, AdamW's moments (two more copies of the weights) are not.
 """
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -74,8 +72,7 @@ def in_a_process_of_its_own(arguments: argparse.Namespace, tokens: int, form: st
     """`measure_step` in a fresh process."""
     command = [sys.executable, __file__, "--variant", arguments.variant, "--size", *map(str, arguments.size)]
     command += ["--tokens", str(tokens), "--threads", str(arguments.threads), "--one", form]
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
-    finished = subprocess.run(command, check=True, capture_output=True, env=environment)
+    finished = subprocess.run(command, check=True, capture_output=True)
     result: dict[str, float] = json.loads(finished.stdout)
     return result
 

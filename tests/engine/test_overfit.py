@@ -48,7 +48,7 @@ def eight(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
 def test_eight_photos_are_learnt_from_a_random_head(
     eight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ("--steps", "150", "--side", "192", "--output", str(tmp_path / "run"))
+    small = ("--steps", "300", "--side", "160", "--output", str(tmp_path / "run"))
     monkeypatch.setattr("sys.argv", ["overfit.py", str(eight), *small])
     runpy.run_path(str(Path(__file__).parents[2] / "tools" / "overfit.py"), run_name="__main__")
     assert float(capsys.readouterr().out.rpartition(":")[2]) >= 0.95

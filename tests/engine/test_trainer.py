@@ -371,7 +371,8 @@ def test_a_compiled_network_learns_the_same(
     trainer = Trainer(config_of(start, data, tmp_path / "run", compile=True))
     trainer.train()
     assert trainer.model._compiled_call_impl is not None
-    assert_equal(weights_of(trainer), weights_of(trained))
+    for name, weight in weights_of(trained).items():  # a compiler gets plain steps, which round otherwise
+        torch.testing.assert_close(weights_of(trainer)[name], weight, rtol=1e-4, atol=1e-6)
 
 
 def test_the_weight_decay_of_a_step_is_its_share(start: Path, data: Path, tmp_path: Path) -> None:
