@@ -108,6 +108,12 @@ def trained(start: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
     return trainer
 
 
+def logged_losses(trainer: Trainer) -> list[dict[str, float]]:
+    """The losses of every step."""
+    lines = (trainer.config.output / "log.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name in LOSSES} for line in lines]
+
+
 # --- a whole run -------------------------------------------------------------------------------------------------
 
 
@@ -371,8 +377,9 @@ def test_a_compiled_network_learns_the_same(
     trainer = Trainer(config_of(start, data, tmp_path / "run", compile=True))
     trainer.train()
     assert trainer.model._compiled_call_impl is not None
-    for name, weight in weights_of(trained).items():  # a compiler gets plain steps, which round otherwise
-        torch.testing.assert_close(weights_of(trainer)[name], weight, rtol=1e-4, atol=1e-6)
+    # A compiler gets plain steps, which round otherwise; Adam makes a step of any gradient, however small
+    for found, expected in zip(logged_losses(trainer), logged_losses(trained), strict=True):
+        assert found == pytest.approx(expected, abs=2e-3)
 
 
 def test_the_weight_decay_of_a_step_is_its_share(start: Path, data: Path, tmp_path: Path) -> None:
