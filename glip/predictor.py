@@ -21,7 +21,7 @@ from glip.structures.detections import Detections
 from glip.structures.prompt import Prompt, Span, phrase_texts
 from glip.text.prompts import Affix, prompt_from_caption, prompt_from_expression
 from glip.text.tokens import TokenizedPrompts, tokenize_prompts
-from glip.vocabulary import CAPTIONS_PER_PASS, Vocabulary, VocabularyCache, compile_vocabulary
+from glip.vocabulary import Vocabulary, VocabularyCache, captions_per_pass, compile_vocabulary
 from glip.weights.folder import DEFAULT_MODEL, SHIPPED, check_model_folder, check_processor_folder, find_model
 
 ORIGINAL_SUFFIXES = (".pth", ".pt")
@@ -320,10 +320,11 @@ class Predictor:
             each = vocabulary.repeated(len(pictures))
             return self._decode(levels, sizes, originals, each.prompts, each.words, self.rules, features=each.features)
         found = []
+        step = captions_per_pass(self.model.device)
         for index in range(len(pictures)):
             parts: list[Detections] = []
-            for start in range(0, len(vocabulary.prompts), CAPTIONS_PER_PASS):
-                end = min(start + CAPTIONS_PER_PASS, len(vocabulary.prompts))
+            for start in range(0, len(vocabulary.prompts), step):
+                end = min(start + step, len(vocabulary.prompts))
                 chunk = vocabulary.rows(range(start, end))
                 count = len(chunk.prompts)
                 parts += self._decode(

@@ -14,7 +14,7 @@ from glip.structures.prompt import Prompt
 from glip.text.prompts import Affix
 from glip.text.tokens import TokenizedPrompts, pack_labels, tokenize_prompts
 
-CAPTIONS_PER_PASS = 8  # how many captions of a long class list go through the network at once
+CAPTIONS_PER_PASS = 8  # of a long class list, on a GPU; on a CPU a second one would leave the caches
 SAMPLED = 16  # numbers of each weight that tell whether it has changed
 Key = tuple[tuple[str, ...], int | None, tuple[tuple[str, ...], ...] | None, int]
 
@@ -54,6 +54,11 @@ class Vocabulary:
         return replace(self, prompts=self.prompts * count, words=words, features=self.features.expand(count, -1, -1))
 
 
+def captions_per_pass(device: torch.device) -> int:
+    """How many captions of a long class list go through the network at once."""
+    return 1 if device.type == "cpu" else CAPTIONS_PER_PASS
+
+
 @torch.inference_mode()
 def compile_vocabulary(
     labels: Sequence[str],
@@ -80,7 +85,8 @@ def compile_vocabulary(
     )
     words = tokenize_prompts(prompts, processor.tokenizer, max_tokens=processor.max_tokens)
     ids, mask = words.input_ids.to(model.device), words.attention_mask.to(model.device)
-    parts = zip(ids.split(CAPTIONS_PER_PASS), mask.split(CAPTIONS_PER_PASS), strict=True)
+    count = captions_per_pass(model.device)
+    parts = zip(ids.split(count), mask.split(count), strict=True)
     features = torch.cat([model.encode_words(*part) for part in parts])
     return Vocabulary(tuple(labels), tuple(prompts), words, features)
 
