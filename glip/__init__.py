@@ -11,9 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from glip.clip_configuration import ClipConfig
+    from glip.clip_processing import ClipImageProcessor, ClipProcessor
     from glip.configuration import GlipConfig
     from glip.detection.postprocess import PostProcessor
     from glip.errors import GlipError
+    from glip.models.clip import ClipModel
     from glip.models.glip import GlipModel
     from glip.predictor import Predictor
     from glip.processing import GlipImageProcessor, GlipProcessor
@@ -22,10 +25,16 @@ if TYPE_CHECKING:
     from glip.structures.prompt import Phrase, Prompt
     from glip.structures.targets import Targets
     from glip.vocabulary import Vocabulary
+    from glip.zero_shot import Classification, ZeroShotClassifier
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Classification": "glip.zero_shot",
+    "ClipConfig": "glip.clip_configuration",
+    "ClipImageProcessor": "glip.clip_processing",
+    "ClipModel": "glip.models.clip",
+    "ClipProcessor": "glip.clip_processing",
     "Detections": "glip.structures.detections",
     "GlipConfig": "glip.configuration",
     "GlipError": "glip.errors",
@@ -39,9 +48,15 @@ _HOMES = {
     "Prompt": "glip.structures.prompt",
     "Targets": "glip.structures.targets",
     "Vocabulary": "glip.vocabulary",
+    "ZeroShotClassifier": "glip.zero_shot",
 }
 
 __all__ = [
+    "Classification",
+    "ClipConfig",
+    "ClipImageProcessor",
+    "ClipModel",
+    "ClipProcessor",
     "Detections",
     "GlipConfig",
     "GlipError",
@@ -55,6 +70,7 @@ __all__ = [
     "Prompt",
     "Targets",
     "Vocabulary",
+    "ZeroShotClassifier",
 ]
 
 

@@ -84,12 +84,12 @@ class GlipConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse unknown names, which transformers would keep silently, and fill in the backbone's defaults."""
-        known = {*self.default_config_fields(), *_TRANSFORMERS_EXTRAS}
+        known = {*self.default_config_fields(), *TRANSFORMERS_EXTRAS}
         own = {name: value for name, value in kwargs.items() if not name.startswith("_")}  # theirs pass through
-        _refuse_unknown("GlipConfig", own, known)
+        refuse_unknown("GlipConfig", own, known)
         super().__post_init__(**kwargs)
-        self.backbone = _complete_backbone(self.backbone)
-        _refuse_unknown("GlipConfig.text", self.text, set(BertConfig().to_dict()))
+        self.backbone = complete_backbone("GlipConfig", self.backbone)
+        refuse_unknown("GlipConfig.text", self.text, set(BertConfig().to_dict()))
         self.strides = list(self.strides)
         self._check_values()
 
@@ -123,10 +123,15 @@ class GlipConfig(PreTrainedConfig):
 
 
 # Written into config.json by transformers, or passed through by it, but no dataclass field of ours.
-_TRANSFORMERS_EXTRAS = {"model_type", "transformers_version", "name_or_path", "attn_implementation", "torch_dtype"}
+TRANSFORMERS_EXTRAS = {"model_type", "transformers_version", "name_or_path", "attn_implementation", "torch_dtype"}
 
 
-def _refuse_unknown(where: str, given: dict[str, Any], known: set[str]) -> None:
+def refuse_unknown(where: str, given: dict[str, Any], known: set[str]) -> None:
+    """Refuse a name that is not known.
+
+    Raises:
+        ConfigError: there is one; the message names the nearest known name.
+    """
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -134,18 +139,27 @@ def _refuse_unknown(where: str, given: dict[str, Any], known: set[str]) -> None:
             raise ConfigError(f"{where}: unknown field {name!r}; {hint}")
 
 
-def _complete_backbone(backbone: dict[str, Any]) -> dict[str, Any]:
+def complete_backbone(owner: str, backbone: dict[str, Any]) -> dict[str, Any]:
+    """A `backbone` with its kind's defaults filled in.
+
+    Args:
+        owner: the config that it belongs to, for errors.
+        backbone: `kind` and some of that kind's numbers.
+
+    Raises:
+        ConfigError: the kind or a number's name is unknown, or a number is missing that has no default.
+    """
     if not isinstance(backbone, dict):
-        raise ConfigError(f"GlipConfig.backbone must be a dict with a 'kind', got {backbone!r}")
+        raise ConfigError(f"{owner}.backbone must be a dict with a 'kind', got {backbone!r}")
     kind = backbone.get("kind")
     if kind not in BACKBONE_FIELDS:
-        raise ConfigError(f"GlipConfig.backbone.kind must be one of {sorted(BACKBONE_FIELDS)}, got {kind!r}")
+        raise ConfigError(f"{owner}.backbone.kind must be one of {sorted(BACKBONE_FIELDS)}, got {kind!r}")
     fields = BACKBONE_FIELDS[kind]
-    _refuse_unknown(f"GlipConfig.backbone ({kind})", backbone, {*fields, "kind"})
+    refuse_unknown(f"{owner}.backbone ({kind})", backbone, {*fields, "kind"})
     complete = copy.deepcopy({"kind": kind, **fields, **backbone})
     missing = [name for name, value in complete.items() if value is ...]
     if missing:
-        raise ConfigError(f"GlipConfig.backbone ({kind}): {missing[0]!r} must be given")
+        raise ConfigError(f"{owner}.backbone ({kind}): {missing[0]!r} must be given")
     return complete
 
 

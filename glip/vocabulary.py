@@ -14,7 +14,7 @@ from glip.structures.prompt import Prompt
 from glip.text.prompts import Affix
 from glip.text.tokens import TokenizedPrompts, pack_labels, tokenize_prompts
 
-CAPTIONS_PER_PASS = 8  # of a long class list, on a GPU; on a CPU a second one would leave the caches
+CAPTIONS_PER_PASS = 8  # of a long class list
 SAMPLED = 16  # numbers of each weight that tell whether it has changed
 Key = tuple[tuple[str, ...], int | None, tuple[tuple[str, ...], ...] | None, int]
 
@@ -55,7 +55,7 @@ class Vocabulary:
 
 
 def captions_per_pass(device: torch.device) -> int:
-    """How many captions of a long class list go through the network at once."""
+    """How many captions of a long class list meet a picture at once; a second one would leave a CPU's caches."""
     return 1 if device.type == "cpu" else CAPTIONS_PER_PASS
 
 
@@ -85,8 +85,7 @@ def compile_vocabulary(
     )
     words = tokenize_prompts(prompts, processor.tokenizer, max_tokens=processor.max_tokens)
     ids, mask = words.input_ids.to(model.device), words.attention_mask.to(model.device)
-    count = captions_per_pass(model.device)
-    parts = zip(ids.split(count), mask.split(count), strict=True)
+    parts = zip(ids.split(CAPTIONS_PER_PASS), mask.split(CAPTIONS_PER_PASS), strict=True)
     features = torch.cat([model.encode_words(*part) for part in parts])
     return Vocabulary(tuple(labels), tuple(prompts), words, features)
 

@@ -133,7 +133,10 @@ def test_the_yaml_blocks_are_experiments_of(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, id=page) for page in ("docs/index.md", "docs/how_to/detect.md", "docs/how_to/weights.md")],
+    [
+        pytest.param(page, id=page)
+        for page in ("docs/index.md", "docs/how_to/detect.md", "docs/how_to/weights.md", "docs/how_to/classify.md")
+    ],
 )
 def test_there_is_python_to_run_in(page: str) -> None:
     assert any(block.is_run for block in blocks_of((ROOT / page).read_text(), "python"))

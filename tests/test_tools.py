@@ -3,9 +3,12 @@
 import json
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from glip.errors import FileError
 from glip.images import read_image
@@ -109,3 +112,21 @@ def test_the_fine_tuning_table_has_a_row_for_each_way(
     assert "| as shipped |" in printed
     run(monkeypatch, "finetune_table.py", tmp_path, *small)
     assert capsys.readouterr().out == printed  # what is there is not run again
+
+
+def test_a_plain_detector_labels_what_its_names_and_other_words_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(_weights: Path) -> Callable[[Image.Image], tuple[torch.Tensor, torch.Tensor]]:
+        return lambda _picture: (torch.tensor([[10.0, 20.0, 200.0, 250.0]]), torch.tensor([[0.1, 0.9]]))
+
+    monkeypatch.setattr("tools.make_nano_data.Teacher", load)
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"categories": [{"id": 17, "name": "cat"}, {"id": 1, "name": "person"}]}))
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text(f"{photos / 'chelsea.jpg'},a kitten and a man near the sky\n")
+    small = ("--nanodet", "n.json", "--names", names, "--output", tmp_path / "p.json")
+    run(monkeypatch, "pseudo_label.py", pairs, *small)
+    assert "phrases\t1 of 3 kept" in capsys.readouterr().out
+    (annotation,) = json.loads((tmp_path / "p.json").read_text())["annotations"]
+    assert (annotation["bbox"], annotation["tokens_positive"]) == ([10.0, 20.0, 190.0, 230.0], [[0, 8]])

@@ -10,17 +10,19 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from glip.detection.postprocess import PostProcessor
 from glip.errors import GlipError
 from glip.evaluation.coco import coco_metrics
-from glip.evaluation.recall import is_hit, recall_at
+from glip.evaluation.recall import IOU_THRESHOLD, is_hit, recall_at
 from glip.predictor import Predictor
-from glip.structures.boxes import xywh_to_xyxy
+from glip.processing import GlipProcessor
+from glip.structures.boxes import pairwise_iou, xywh_to_xyxy
 from glip.structures.detections import Detections
 from glip.weights.folder import DEFAULT_MODEL
 
@@ -28,19 +30,36 @@ Record = dict[str, Any]
 COCO_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80")
 
 
+class Grounder(Protocol):
+    """What answers: a `Predictor`, or something to compare it with."""
+
+    processor: GlipProcessor
+
+    def ground(self, image: Path, caption: str, phrases: Sequence[tuple[int, int]], *, threshold: float) -> Detections:
+        """Boxes of the phrases at these places of a caption."""
+
+    def refer(self, image: Path, expression: str) -> Detections:
+        """The one box that an expression means."""
+
+    def detect(self, image: Path, phrases: Sequence[str], *, threshold: float) -> Detections:
+        """Boxes of each phrase."""
+
+
 class RealGround:
     """The phrase-grounding dev set."""
 
-    def __init__(self, folder: Path, predictor: Predictor) -> None:
+    def __init__(self, folder: Path, predictor: Grounder) -> None:
         self.images = folder / "dev_images"
         self.content = json.loads((folder / "dev.json").read_text())
         self.predictor = predictor
 
     def metrics(self) -> Record:
         """All numbers of the set."""
-        pairs = [(record, phrases) for record in self.content["images"] if (phrases := self._phrases(record))]
-        hits, kinds, shown = self._ground(pairs)
-        photos = [record["file_name"] for record, phrases in pairs for _ in phrases]
+        pairs = self._pairs()
+        hits, kinds, right_scores = self._ground(pairs)
+        absent_scores = self._absent_scores()
+        photos = self.photos()
+        threshold = self.predictor.processor.threshold
         shuffled, _, _ = self._ground(self._shuffled(pairs))
         return {
             "phrases": len(hits),
@@ -52,10 +71,25 @@ class RealGround:
                 for kind in sorted(set(kinds))
             },
             "referring precision@1": self._referring(),
-            "present phrases with a right box at the threshold": recall_at(shown),
-            "absent phrases with a box at the threshold": self._absent(),
-            "threshold": self.predictor.processor.threshold,
+            "present phrases with a right box at the threshold": _share(right_scores, threshold),
+            "absent phrases with a box at the threshold": _share(absent_scores, threshold),
+            "threshold": threshold,
+            "present, absent by threshold": {
+                f"{level / 20:.2f}": (_share(right_scores, level / 20), _share(absent_scores, level / 20))
+                for level in range(1, 16)
+            },
         }
+
+    def hits(self) -> list[bool]:
+        """Whether the best box of each phrase is right."""
+        return self._ground(self._pairs())[0]
+
+    def photos(self) -> list[str]:
+        """The photo of each phrase."""
+        return [record["file_name"] for record, phrases in self._pairs() for _ in phrases]
+
+    def _pairs(self) -> list[tuple[Record, Any]]:
+        return [(record, phrases) for record in self.content["images"] if (phrases := self._phrases(record))]
 
     def _phrases(self, record: Record) -> list[tuple[str, tuple[int, int], torch.Tensor, str]]:
         """Text, span, boxes and head type of each phrase of a caption that has boxes."""
@@ -73,8 +107,8 @@ class RealGround:
             for span, found in sorted(phrases.items())
         ]
 
-    def _ground(self, pairs: list[tuple[Record, Any]]) -> tuple[list[bool], list[str], list[bool]]:
-        hits, kinds, shown = [], [], []
+    def _ground(self, pairs: list[tuple[Record, Any]]) -> tuple[list[bool], list[str], list[float]]:
+        hits, kinds, right_scores = [], [], []
         for record, phrases in pairs:
             image = self.images / record["file_name"]
             found = self.predictor.ground(image, record["caption"], [span for _, span, _, _ in phrases], threshold=0.0)
@@ -82,9 +116,9 @@ class RealGround:
                 mine = found[found.labels == label]
                 hits.append(is_hit(mine.boxes, boxes, k=1))
                 kinds.append(kind)
-                sure = mine[mine.scores >= self.predictor.processor.threshold]
-                shown.append(is_hit(sure.boxes, boxes, k=len(sure)))
-        return hits, kinds, shown
+                is_right = (pairwise_iou(mine.boxes, boxes) >= IOU_THRESHOLD).any(dim=1)
+                right_scores.append(max(mine.scores[is_right].tolist(), default=0.0))
+        return hits, kinds, right_scores
 
     def _shuffled(self, pairs: list[tuple[Record, Any]]) -> list[tuple[Record, Any]]:
         """Each picture with the caption of another one; the boxes stay, phrase by phrase."""
@@ -109,12 +143,20 @@ class RealGround:
             hits.append(is_hit(found.boxes, xywh_to_xyxy(torch.tensor([record["bbox"]]).float()), k=1))
         return recall_at(hits)
 
-    def _absent(self) -> float:
-        boxed = []
+    def _absent_scores(self) -> list[float]:
+        """The highest score of each absent phrase."""
+        scores = []
         for record in self.content["absent"]:
-            found = self.predictor.detect(self.images / record["image"], record["phrases"])
-            boxed += [bool((found.labels == label).any()) for label in range(len(record["phrases"]))]
-        return recall_at(boxed)
+            found = self.predictor.detect(self.images / record["image"], record["phrases"], threshold=0.0)
+            scores += [
+                max(found.scores[found.labels == label].tolist(), default=0.0)
+                for label in range(len(record["phrases"]))
+            ]
+        return scores
+
+
+def _share(scores: list[float], threshold: float) -> float:
+    return sum(score >= threshold for score in scores) / len(scores)
 
 
 def interval(hits: list[bool], photos: list[str], *, draws: int = 2000) -> tuple[float, float]:

@@ -3,8 +3,7 @@
     python tools/make_nano_data.py --photos ../shared/data --nanodet NANODET.json --cutouts ASSETS \
         --output runs/nano_data
 
-ASSETS holds `stamps/index.json` and `emoji/index.json` (records with `file`, `name`, `bbox` of the opaque part) and
-`backgrounds/index.json` (`file`, `kind`); docs/explain/default_model.md says which packages they come from.
+ASSETS is what tools/unpack_cutouts.py wrote.
 """
 
 import argparse
@@ -18,9 +17,10 @@ import yaml
 from torch.nn import functional as F
 
 from glip.configuration import glip_nano
-from glip.data.compose import CutOut, compose_scene
-from glip.data.describe import Placed, Words, describe_things, tell
+from glip.data.compose import Background, CutOut, compose_scene, read_backgrounds, read_cutouts
+from glip.data.describe import Box, Placed, Words, describe_things, tell
 from glip.data.readers import read_detection_json
+from glip.data.usual_places import UsualPlaces
 from glip.detection.nms import suppress
 from glip.errors import FileError
 from glip.images import read_image
@@ -33,6 +33,7 @@ from glip.weights.nanodet import decode_nanodet, read_nanodet
 STRIDES = (8, 16, 32)
 SURE, POSSIBLE = 0.4, 0.08  # teacher scores: above the first a box is kept, below the second a class is absent
 SAME_BOX = 0.5  # IoU
+LARGE = 0.35  # of the picture's height: people whose clothes can be told
 TOLD = (
     "coco_train128",
     "coco_mini_captions",
@@ -80,7 +81,8 @@ def pseudo_label(folder: Path, teacher: Teacher, coco_names: list[str], draw: ra
     labels = sorted({record["image_label"].replace("_", " ").lower() for record in source["images"]})
     names = list(dict.fromkeys([*coco_names, *labels]))
     ids = {name: index + 1 for index, name in enumerate(names)}
-    images, annotations = [], []
+    images: list[Record] = []
+    annotations: list[Record] = []
     for record in source["images"]:
         boxes, scores = teacher(folder / record["file_name"])
         label = record["image_label"].replace("_", " ").lower()
@@ -104,10 +106,14 @@ def pseudo_label(folder: Path, teacher: Teacher, coco_names: list[str], draw: ra
     return {"images": images, "annotations": annotations, "categories": _categories(names)}
 
 
-def whole_phrases(folder: Path) -> Record:
-    """The weakly linked captions with each linked word widened to its noun phrase: "woman" to "a young woman"."""
+def whole_phrases(folder: Path, places: UsualPlaces) -> Record:
+    """The weakly linked captions with each linked word widened to its noun phrase: "woman" to "a young woman".
+
+    Phrases that no box is linked to get the place where such a thing usually is, if there is one.
+    """
     content: Record = json.loads((folder / "grounding_train.json").read_text())
     captions = {record["id"]: record["caption"] for record in content["images"]}
+    people = largest_people(folder / "train.json")
     for record in content["images"]:
         record["file_name"] = str((folder / record["file_name"]).resolve())
     for annotation in content["annotations"]:
@@ -116,7 +122,62 @@ def whole_phrases(folder: Path) -> Record:
             next((phrase for phrase in phrases if phrase[0] <= start and end <= phrase[1]), (start, end))
             for start, end in annotation["tokens_positive"]
         ]
+    linked = {(a["image_id"], tuple(span)) for a in content["annotations"] for span in a["tokens_positive"]}
+    for record in content["images"]:
+        usual = places.in_picture((record["width"], record["height"]))
+        person = people.get(Path(record["file_name"]).name)
+        usual |= places.on_person(person) if person else {}
+        for start, end in find_noun_phrases(record["caption"]):
+            box = usual.get(record["caption"][start:end].split()[-1].lower())
+            if box and (record["id"], (start, end)) not in linked:
+                content["annotations"].append(
+                    {"image_id": record["id"], "bbox": _xywh(box), "tokens_positive": [(start, end)]}
+                )
     return content
+
+
+def largest_people(annotations: Path) -> dict[str, Box]:
+    """The largest person's box in each picture that has a large one, by file name."""
+    people = {}
+    for example in read_detection_json(annotations):
+        boxes = [thing.box for thing in example.objects if thing.name == "person"]
+        if boxes:
+            box = max(boxes, key=lambda b: b[3] - b[1])
+            if box[3] - box[1] > LARGE * example.size[0]:
+                people[Path(str(example.image)).name] = box
+    return people
+
+
+def dress_people(sources: list[Path], places: UsualPlaces, count: int, draw: random.Random) -> Record:
+    """Detection JSON of people with what they may wear where it would be: only some names, the others are absent."""
+    names = sorted({*places.standing, *places.seated})
+    ids = {name: index + 1 for index, name in enumerate(names)}
+    images: list[Record] = []
+    annotations: list[Record] = []
+    for source in sources:
+        people = largest_people(source)
+        for example in read_detection_json(source):
+            person = people.get(Path(str(example.image)).name)
+            if person is None:
+                continue
+            boxes = places.on_person(person)
+            for _ in range(count):
+                chosen = draw.sample(sorted(boxes), 2)
+                height, width = example.size
+                images.append(
+                    {
+                        "id": len(images),
+                        "file_name": str(Path(str(example.image)).resolve()),
+                        "width": width,
+                        "height": height,
+                        "neg_category_ids": [ids[name] for name in names if name not in chosen],
+                    }
+                )
+                annotations += [
+                    {"image_id": len(images) - 1, "category_id": ids[name], "bbox": _xywh(boxes[name])}
+                    for name in chosen
+                ]
+    return {"images": images, "annotations": annotations, "categories": _categories(names)}
 
 
 def tell_photos(sources: list[Path], words: Words, count: int, draw: random.Random) -> Record:
@@ -129,7 +190,7 @@ def tell_photos(sources: list[Path], words: Words, count: int, draw: random.Rand
             height, width = example.size
             for _ in range(count if things else 1):
                 sentence = tell(things, (width, height), draw, words=words, absent=example.absent)
-                record = {"file_name": str(example.image.resolve()), "width": width, "height": height}
+                record = {"file_name": str(Path(str(example.image)).resolve()), "width": width, "height": height}
                 images.append({"id": len(images), **record, "caption": sentence.caption})
                 phrases += [
                     {"image_id": len(images) - 1, "bbox": _xywh(thing.box), "tokens_positive": list(thing.spans)}
@@ -155,24 +216,17 @@ def _main_box(boxes: torch.Tensor, scores: torch.Tensor, record: Record) -> list
     return result
 
 
-def compose(cutout_folder: Path, output: Path, count: int, seed: int) -> tuple[Record, Record]:
+def compose(
+    cutouts: list[CutOut], backgrounds: list[Background], output: Path, count: int, seed: int
+) -> tuple[Record, Record]:
     """Render scenes; detection JSON of their names and grounding JSON of their sentences."""
-    cutouts = [
-        CutOut(cutout_folder / kind / record["file"], record["name"], tuple(record["bbox"]))
-        for kind in ("stamps", "emoji")
-        for record in json.loads((cutout_folder / kind / "index.json").read_text())
-        if max(record["bbox"][2] - record["bbox"][0], record["bbox"][3] - record["bbox"][1]) >= 64
-    ]
-    backgrounds = [
-        cutout_folder / "backgrounds" / record["file"]
-        for record in json.loads((cutout_folder / "backgrounds" / "index.json").read_text())
-        if record["kind"] == "scene"
-    ]
+    files = [background.file for background in backgrounds]
     names = sorted({cutout.name for cutout in cutouts})
     ids = {name: index + 1 for index, name in enumerate(names)}
-    images, boxes, captions, phrases = [], [], [], []
+    images, boxes = list[Record](), list[Record]()
+    captions, phrases = list[Record](), list[Record]()
     for index in range(count):
-        scene = compose_scene(cutouts, backgrounds, seed + index)
+        scene = compose_scene(cutouts, files, seed + index)
         draw = random.Random(seed + index)
         file = output / f"{index:06d}.jpg"
         scene.image.save(file, quality=90)
@@ -199,7 +253,7 @@ def _related(name: str, present: set[str]) -> bool:
     return any(words & set(other.split()) for other in present)
 
 
-def _xywh(box: tuple[float, float, float, float]) -> list[float]:
+def _xywh(box: Box) -> list[float]:
     return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
 
 
@@ -216,6 +270,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     parser.add_argument("--scenes", type=int, default=3000, help="how many scenes to compose")
     parser.add_argument("--words", type=Path, default=Path("configs/words/coco.yaml"), help="other names of classes")
+    parser.add_argument(
+        "--places", type=Path, default=Path("configs/words/places.yaml"), help="where things usually are"
+    )
+    parser.add_argument("--held-out", type=Path, default=Path("configs/words/held_out.yaml"), help="never composed")
     parser.add_argument("--sentences", type=int, default=16, help="how many sentences a photo with boxes gets")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -229,17 +287,25 @@ def main() -> None:
     for name in UNLABELLED:
         record = pseudo_label(arguments.photos / name, teacher, coco_names, draw)
         (arguments.output / f"{name}.json").write_text(json.dumps(record))
-    captions = whole_phrases(arguments.photos / "coco_mini_captions")
+    places = UsualPlaces.load(arguments.places)
+    captions = whole_phrases(arguments.photos / "coco_mini_captions", places)
     (arguments.output / "coco_captions.json").write_text(json.dumps(captions))
     words = Words(**yaml.safe_load(arguments.words.read_text()))
     boxed = [arguments.photos / name / "train.json" for name in TOLD]
     told = tell_photos(boxed, words, arguments.sentences, draw)
     (arguments.output / "told_photos.json").write_text(json.dumps(told))
+    dressed = dress_people(boxed, places, 4, draw)
+    (arguments.output / "dressed_people.json").write_text(json.dumps(dressed))
     pseudo = [arguments.output / f"{name}.json" for name in UNLABELLED]
     told = tell_photos(pseudo, words, max(arguments.sentences // 4, 1), draw)
     (arguments.output / "told_unlabelled.json").write_text(json.dumps(told))
+    held_out = yaml.safe_load(arguments.held_out.read_text())
     detection, grounding = compose(
-        arguments.cutouts, arguments.output / "scenes", arguments.scenes, 1_000_000 * (arguments.seed + 1)
+        [cutout for cutout in read_cutouts(arguments.cutouts) if cutout.name not in held_out["names"]],
+        [back for back in read_backgrounds(arguments.cutouts) if back.name not in held_out["backgrounds"]],
+        arguments.output / "scenes",
+        arguments.scenes,
+        1_000_000 * (arguments.seed + 1),
     )
     (arguments.output / "scenes_detection.json").write_text(json.dumps(detection))
     (arguments.output / "scenes_grounding.json").write_text(json.dumps(grounding))

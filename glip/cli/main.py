@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from glip.cli import data, diagnose, evaluate, train
+from glip.cli import classify, data, diagnose, evaluate, pseudo_label, train
 from glip.cli.options import (
     CalibratorFile,
     Device,
@@ -32,9 +32,13 @@ app = typer.Typer(
 
 evaluate.app.command()(diagnose.calibration)
 evaluate.app.command()(diagnose.report)
+evaluate.app.command()(classify.zeroshot)
+evaluate.app.command()(classify.retrieval)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(data.app, name="data")
+app.command()(classify.classify)
 app.command()(train.train)
+app.command()(pseudo_label.pseudo_label)
 
 
 @app.command()

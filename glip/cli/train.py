@@ -39,12 +39,17 @@ def train(
 
     Examples: glip train configs/mine.yaml steps=500. Or: glip train --data my.json --images photos --output runs/mine
     """
+    from glip.engine.clip_config import is_clip_experiment, read_clip_config
+    from glip.engine.clip_trainer import ClipTrainer
     from glip.engine.trainer import Trainer
 
     level = logging.WARNING if sys.stderr.isatty() else logging.INFO  # a terminal has a progress bar
     logging.basicConfig(level=level, format="%(asctime)s %(message)s")
     words = [word for word in ([str(config)] if config is not None else []) + (overrides or []) if word]
     if data is None:
+        if words and "=" not in words[0] and is_clip_experiment(words[0]):
+            ClipTrainer(read_clip_config(words[0], tuple(words[1:]))).train()
+            return
         Trainer(_from_file(words)).train()
         return
     if output is None:

@@ -3,15 +3,34 @@
 All chance comes from one seed: the same seed gives the same scene.
 """
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from glip.data.describe import Box, Placed
+from glip.data.describe import COLOURS, Box, Placed
+from glip.errors import FileError
 
+CUTOUT_KINDS = ("stamps", "emoji")
+DYED_SHARE = 0.4
+DYES = {  # dark, light and middle shade
+    "red": ("#400000", "#ffb0b0", "#d01818"),
+    "blue": ("#000840", "#b0c8ff", "#1840d0"),
+    "green": ("#002808", "#b8f0b8", "#189028"),
+    "yellow": ("#504000", "#fff8c0", "#f0d010"),
+    "orange": ("#481800", "#ffdcb0", "#f08010"),
+    "purple": ("#200038", "#e0c0ff", "#8020b0"),
+    "pink": ("#501030", "#ffe0f0", "#f070b0"),
+    "brown": ("#180800", "#d8b890", "#704018"),
+    "black": ("#000000", "#585858", "#181818"),
+    "white": ("#a0a0a0", "#ffffff", "#f0f0f0"),
+    "grey": ("#303030", "#c8c8c8", "#888888"),
+}
+MIN_SIDE = 64  # pixels of a cut-out's longer side
 MIN_VISIBLE = 0.7  # share of a cut-out's box that later ones may leave
 
 
@@ -30,12 +49,52 @@ class CutOut:
     box: tuple[int, int, int, int]
 
 
+@dataclass(frozen=True)
+class Background:
+    """A picture that may stand behind, and its name."""
+
+    file: Path
+    name: str
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """A composed picture and what is in it."""
 
     image: Image.Image
     things: tuple[Placed, ...]
+
+
+def read_cutouts(folder: Path) -> list[CutOut]:
+    """What tools/unpack_cutouts.py wrote, without what is too small to be scaled up.
+
+    Raises:
+        FileError: the folder has no such index.
+    """
+    return [
+        CutOut(folder / kind / record["file"], record["name"], tuple(record["bbox"]))
+        for kind in CUTOUT_KINDS
+        for record in _index(folder / kind)
+        if max(record["bbox"][2] - record["bbox"][0], record["bbox"][3] - record["bbox"][1]) >= MIN_SIDE
+    ]
+
+
+def read_backgrounds(folder: Path) -> list[Background]:
+    """The backgrounds that tools/unpack_cutouts.py wrote.
+
+    Raises:
+        FileError: the folder has no such index.
+    """
+    folder /= "backgrounds"
+    return [Background(folder / record["file"], record["name"]) for record in _index(folder)]
+
+
+def _index(folder: Path) -> list[dict[str, Any]]:
+    file = folder / "index.json"
+    if not file.is_file():
+        raise FileError(f"{file}: no such file; give the folder that tools/unpack_cutouts.py wrote")
+    records: list[dict[str, Any]] = json.loads(file.read_text())
+    return records
 
 
 def compose_scene(cutouts: Sequence[CutOut], backgrounds: Sequence[Path], seed: int, *, side: int = 416) -> Scene:
@@ -48,22 +107,24 @@ def compose_scene(cutouts: Sequence[CutOut], backgrounds: Sequence[Path], seed: 
         side: longest side of the scene, in pixels.
     """
     draw = random.Random(seed)
-    with Image.open(draw.choice(list(backgrounds))) as opened:
-        canvas = _background(opened.convert("RGB"), side, draw)
+    canvas = draw_background(backgrounds, side, draw)
     placed: list[Placed] = []
     chosen = [draw.choice(list(cutouts)) for _ in range(draw.randint(1, 5))]
-    if draw.random() < 0.35:  # the same name twice: the words beside the name must tell them apart
+    if draw.random() < 0.5:  # the same name twice: the words beside the name must tell them apart
         chosen.append(chosen[0])
     for cutout in chosen:
         box = _free_place(cutout, canvas.size, placed, draw)
         if box is not None:
-            _paste(canvas, cutout, box, draw)
-            placed.append(Placed(cutout.name, box))
+            colour = _colour_for(cutout, draw)
+            paste(canvas, cutout, box, colour, draw)
+            placed.append(Placed(cutout.name, box, colour))
     return Scene(canvas, tuple(placed))
 
 
-def _background(image: Image.Image, side: int, draw: random.Random) -> Image.Image:
-    """A random window of a picture, scaled to the scene's size."""
+def draw_background(backgrounds: Sequence[Path], side: int, draw: random.Random) -> Image.Image:
+    """A random window of one of the pictures, RGB, its longest side `side` pixels."""
+    with Image.open(draw.choice(list(backgrounds))) as opened:
+        image = opened.convert("RGB")
     share = draw.uniform(0.6, 1.0)
     width, height = (max(round(length * share), 1) for length in image.size)
     x, y = draw.randint(0, image.width - width), draw.randint(0, image.height - height)
@@ -97,13 +158,25 @@ def _hidden_share(box: Box, by: Sequence[float]) -> float:
     return max(width, 0) * max(height, 0) / max(area, 1e-6)
 
 
-def _paste(canvas: Image.Image, cutout: CutOut, box: Box, draw: random.Random) -> None:
-    """Put the cut-out into its box, with changed light and a little blur."""
+def _colour_for(cutout: CutOut, draw: random.Random) -> str:
+    """A colour to dye the thing in; mostly none, and never where its name has one."""
+    if draw.random() > DYED_SHARE or any(word in COLOURS for word in cutout.name.split()):
+        return ""
+    return draw.choice(list(DYES))
+
+
+def dye(picture: Image.Image, colour: str) -> Image.Image:
+    """The picture in shades of one colour."""
+    return ImageOps.colorize(ImageOps.autocontrast(picture.convert("L")), *DYES[colour])
+
+
+def paste(canvas: Image.Image, cutout: CutOut, box: Box, colour_word: str, draw: random.Random) -> None:
+    """Put the cut-out into its box, dyed, with changed light and a little blur."""
     size = (int(box[2] - box[0]), int(box[3] - box[1]))
     with Image.open(cutout.file) as opened:
         picture = opened.convert("RGBA").crop(cutout.box).resize(size, Image.Resampling.BILINEAR)
     alpha = picture.getchannel("A").filter(ImageFilter.GaussianBlur(draw.uniform(0, 0.8)))
-    colour = picture.convert("RGB")
+    colour = dye(picture, colour_word) if colour_word else picture.convert("RGB")
     colour = ImageEnhance.Brightness(colour).enhance(draw.uniform(0.7, 1.2))
     colour = ImageEnhance.Contrast(colour).enhance(draw.uniform(0.8, 1.1))
     if draw.random() < 0.3:

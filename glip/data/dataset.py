@@ -33,6 +33,7 @@ class Sample:
         phrase_of_box: `(N,)` int64, index into the prompt's phrases.
         prompt: its caption.
         name: the picture's file.
+        box_loss: whether its boxes teach where edges are.
     """
 
     pixel_values: Tensor
@@ -40,6 +41,7 @@ class Sample:
     phrase_of_box: Tensor
     prompt: Prompt
     name: str
+    box_loss: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +136,7 @@ class GroundingDataset(Dataset[Sample]):
         boxes = clip_boxes(scale_boxes(boxes, pixels.shape[:2], size), size)
         phrase_of_box = torch.tensor(phrases, dtype=torch.int64)
         kept = (phrase_of_box >= 0) & ((boxes[:, 2:] - boxes[:, :2]).min(dim=1).values >= MIN_SIDE)
-        return Sample(values, boxes[kept], phrase_of_box[kept], prompt, str(example.image))
+        return Sample(values, boxes[kept], phrase_of_box[kept], prompt, str(example.image), example.box_loss)
 
 
 class BatchSampler(Sampler[list[Draw]]):
@@ -208,7 +210,7 @@ class Collate:
         words = tokenize_prompts([sample.prompt for sample in samples], self.tokenizer, truncate=True)
         pixel_values, image_sizes = self.image_processor.pad_batch([sample.pixel_values for sample in samples])
         targets = tuple(
-            Targets(sample.boxes, token_map[sample.phrase_of_box], sample.phrase_of_box)
+            Targets(sample.boxes, token_map[sample.phrase_of_box], sample.phrase_of_box, sample.box_loss)
             for sample, token_map in zip(samples, words.token_maps, strict=True)
         )
         names = tuple(sample.name for sample in samples)

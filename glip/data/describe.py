@@ -6,7 +6,7 @@ prove are only given to a thing whose name already decides.
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from glip.data.captions import with_article
 from glip.data.examples import GroundedObject
@@ -19,15 +19,23 @@ CLEAR_RATIO = 1.7  # of areas' square roots, for "big" and "small"
 MAX_COUNT = 6  # more boxes of one name are "many"
 LIST_SHARE, SETTING_SHARE, ADJECTIVE_SHARE = 0.25, 0.3, 0.4
 JOINTS = (" and ", ", ", " next to ", " with ", " near ", " beside ")
+NEAR_MISS_SHARE = 0.4  # of lists with coloured things: the same name in a colour that is not there
+COLOURS = ("red", "blue", "green", "yellow", "orange", "purple", "pink", "brown", "black", "white", "grey")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A named thing where it stands in a picture: `box` is xyxy pixels."""
+    """A named thing where it stands in a picture: `box` is xyxy pixels; `colour` is "" where it is not known."""
 
     name: str
     box: Box
+    colour: str = ""
+
+    @property
+    def called(self) -> str:
+        """The name with its colour."""
+        return f"{self.colour} {self.name}".strip()
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -201,15 +209,23 @@ def _joined(mentions: Sequence[_Mention], joints: Sequence[str], ending: str) ->
 
 
 def _enumeration(things: Sequence[Placed], draw: random.Random) -> Sentence:
-    """A list like "a dog, two apples and a cup", in random order; a name that stands for several boxes is counted."""
-    names = list(dict.fromkeys(thing.name for thing in things))
+    """A list like "a dog, two apples and a red cup", in random order; what stands for several boxes is counted.
+
+    Sometimes a thing is named in a colour that it does not have, without a box.
+    """
+    names = list(dict.fromkeys(thing.called for thing in things))
     draw.shuffle(names)
     mentions = []
     for name in names:
-        boxes = tuple(thing.box for thing in things if thing.name == name)
+        boxes = tuple(thing.box for thing in things if thing.called == name)
         phrase = with_article(name) if len(boxes) == 1 else f"{_count(len(boxes))} {plural(name)}"
         mentions.append(_Mention(phrase, boxes))
-    return _joined(mentions, [", "] * (len(names) - 2) + [" and "], "")
+    coloured = [thing for thing in things if thing.colour]
+    if coloured and draw.random() < NEAR_MISS_SHARE:
+        wrong = replace(draw.choice(coloured), colour=draw.choice(COLOURS))
+        if wrong.called not in names:
+            mentions.insert(draw.randint(0, len(mentions)), _Mention(with_article(wrong.called), ()))
+    return _joined(mentions, [", "] * (len(mentions) - 2) + [" and "], "")
 
 
 def _count(number: int) -> str:
@@ -230,9 +246,15 @@ def _expressions(thing: Placed, things: Sequence[Placed], size: tuple[int, int])
     twins = [other for other in things if other.name == thing.name and other is not thing]
     others = [other for other in things if other.name != thing.name]
     if twins:
-        return [f"the {words}" for words in _apart(thing, thing.name, twins, size)]
+        return [f"the {words}" for words in _apart(thing, thing.name, twins, size)] + [
+            f"the {thing.name} {relation} the {other.called}"
+            for other in others
+            if sum(o.name == other.name for o in others) == 1
+            for relation in _relations(thing, other, size)
+            if not any(relation in _relations(twin, other, size) for twin in twins)
+        ]
     return [
-        f"the {thing.name} {relation} the {other.name}"
+        f"the {thing.called} {relation} the {other.called}"
         for other in others
         if sum(o.name == other.name for o in others) == 1
         for relation in _relations(thing, other, size)
@@ -240,10 +262,12 @@ def _expressions(thing: Placed, things: Sequence[Placed], size: tuple[int, int])
 
 
 def _apart(thing: Placed, noun: str, twins: Sequence[Placed], size: tuple[int, int]) -> list[str]:
-    """Words that are true of a thing and of none of its twins: "small cup", "cup on the left"."""
-    return [f"{word} {noun}" for word in _size_words(thing, twins)] + [
-        f"{noun} {where}" for where in _side_words(thing, twins, size)
-    ]
+    """Words that are true of a thing and of none of its twins: "small cup", "cup on the left", "red cup"."""
+    words = [f"{word} {noun}" for word in _size_words(thing, twins)]
+    words += [f"{noun} {where}" for where in _side_words(thing, twins, size)]
+    if thing.colour and all(twin.colour != thing.colour for twin in twins):
+        words += [f"{thing.colour} {noun}"] * 2  # as often as sizes and sides
+    return words
 
 
 def _size_words(thing: Placed, twins: Sequence[Placed]) -> list[str]:

@@ -29,6 +29,12 @@ class PackedPicture:
         """The file and the byte, for errors."""
         return f"{self.file}@{self.offset}"
 
+    def column(self) -> bytes:
+        """The picture's file in base64, as it stands."""
+        with self.file.open("rb") as rows:
+            rows.seek(self.offset)
+            return rows.readline().rstrip(b"\r\n").split(b"\t")[-1]
+
     def read(self) -> Image.Image:
         """The decoded picture, RGB and upright.
 
@@ -36,10 +42,7 @@ class PackedPicture:
             ImageError: the row holds no picture.
         """
         try:
-            with self.file.open("rb") as rows:
-                rows.seek(self.offset)
-                column = rows.readline().rstrip(b"\r\n").split(b"\t")[-1]
-            with Image.open(io.BytesIO(base64.b64decode(column, validate=True))) as opened:
+            with Image.open(io.BytesIO(base64.b64decode(self.column(), validate=True))) as opened:
                 return read_image(opened)
         except (OSError, binascii.Error, Image.DecompressionBombError) as error:
             raise ImageError(f"{self}: the row's last column is no picture in base64 ({error})") from error
@@ -70,6 +73,7 @@ class Example:
         objects: what is in it; may be empty.
         caption: the sentence that `spans` point into; None for detection, whose caption is made from class names.
         absent: class names known not to be in the picture; what a made caption may add.
+        box_loss: whether its boxes teach where edges are; else only which places belong to which words.
     """
 
     image: Path | PackedPicture
@@ -77,6 +81,7 @@ class Example:
     objects: tuple[GroundedObject, ...]
     caption: str | None = None
     absent: tuple[str, ...] = ()
+    box_loss: bool = True
 
     def read(self) -> Image.Image:
         """The decoded picture, RGB and upright.

@@ -6,6 +6,7 @@ each box has a score and spans of its own; in v2 each phrase has spans, and list
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,23 @@ from glip.files import read_yaml
 MIN_SCORE = 0.5  # of a pseudo box that is used, as published
 BACKGROUND = "__background__"
 Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class TsvRow:
+    """One row of a data set.
+
+    Attributes:
+        where: file and number of the label row, for errors.
+        key: its first column.
+        label: its JSON, whatever it holds.
+        picture: of the same number in the file of pictures.
+    """
+
+    where: str
+    key: str
+    label: Any
+    picture: PackedPicture
 
 
 def read_tsv(path: str | Path, *, min_score: float = MIN_SCORE) -> list[Example]:
@@ -34,17 +52,35 @@ def read_tsv(path: str | Path, *, min_score: float = MIN_SCORE) -> list[Example]
         DataError: a row is not of this form; the message names file and row.
     """
     path = Path(path)
-    content = read_yaml(path, what="TSV data set's YAML")
+    content = _yaml(path)
     folder = path.parent
-    pictures, labels = (folder / _name(path, content, key) for key in ("img", "label"))
+    classes = _classes(folder / str(content["labelmap"])) if content.get("labelmap") else []
+    sizes = dict(_sizes(folder / str(content["hw"]))) if content.get("hw") else {}
+    return [
+        _example(row.where, row.label, row.picture, sizes.get(row.key), classes, min_score)
+        for row in read_tsv_rows(path)
+    ]
+
+
+def read_tsv_rows(path: str | Path) -> Iterator[TsvRow]:
+    """The rows that a data set's YAML file selects, as they stand.
+
+    Args:
+        path: the YAML file; `img`, `label` and `linelist` in it count.
+
+    Raises:
+        FileError: a file is missing.
+        DataError: a row has no key and JSON; the message names file and row.
+    """
+    path = Path(path)
+    content = _yaml(path)
+    pictures, labels = (path.parent / _name(path, content, key) for key in ("img", "label"))
     offsets = _offsets(pictures)
     label_offsets = _offsets(labels)
     rows = list(range(len(label_offsets)))
     if content.get("linelist"):
-        rows = [int(line) for line in _lines(folder / str(content["linelist"])) if line.strip().isdecimal()]
-    classes = _classes(folder / str(content["labelmap"])) if content.get("labelmap") else []
-    sizes = dict(_sizes(folder / str(content["hw"]))) if content.get("hw") else {}
-    examples = []
+        lines = _lines(path.parent / str(content["linelist"]))
+        rows = [int(line) for line in lines if line.strip().isdecimal()]
     with labels.open("rb") as file:
         for row in rows:
             where = f"{labels}: row {row}"
@@ -52,9 +88,7 @@ def read_tsv(path: str | Path, *, min_score: float = MIN_SCORE) -> list[Example]
                 raise DataError(f"{where}: there are {len(label_offsets)} labels and {len(offsets)} pictures only")
             file.seek(label_offsets[row])
             key, label = _split(where, file.readline())
-            picture = PackedPicture(pictures, offsets[row])
-            examples.append(_example(where, label, picture, sizes.get(key), classes, min_score))
-    return examples
+            yield TsvRow(where, key, label, PackedPicture(pictures, offsets[row]))
 
 
 def _example(
@@ -107,6 +141,10 @@ def _box(where: str, rect: Any) -> Box | None:
         raise DataError(f"{where}: a box must be [x1, y1, x2, y2], got {rect!r:.60}")
     x1, y1, x2, y2 = (float(edge) for edge in rect)
     return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+
+
+def _yaml(path: Path) -> Record:
+    return read_yaml(path, what="TSV data set's YAML")
 
 
 def _sizes(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -54,7 +54,8 @@ class GlipCriterion:
 
         Args:
             output: of the network, for B images.
-            targets: of the same images; one without boxes teaches what is absent.
+            targets: of the same images; one without boxes teaches what is absent, one without box loss counts in the
+                alignment loss only.
 
         Returns:
             `loss_alignment`, `loss_giou`, `loss_l1` and `loss_centerness`: weighted scalars, to be summed.
@@ -65,14 +66,17 @@ class GlipCriterion:
         _check_targets(output, targets)
         anchors = make_anchors(output.level_shapes, output.strides, device=output.box_deltas.device)
         assigned = [self._assign(output, anchors, index, target) for index, target in enumerate(targets)]
-        positives = sum(int((boxes != UNASSIGNED).sum()) for boxes in assigned)
-        count = self.reduce_mean(anchors.new_tensor(float(positives))).clamp(min=1)
+        count = self._mean_positives(assigned, anchors)
         token_targets = _token_targets(output, targets, assigned)
         focal = alignment_focal_loss(output.alignment_logits.float(), token_targets, output.attention_mask)
         return {
             "loss_alignment": self.weights.alignment * focal / count,
-            **self._box_losses(output, targets, assigned, anchors, count),
+            **self._box_losses(output, targets, _with_box_loss(targets, assigned), anchors),
         }
+
+    def _mean_positives(self, assigned: Sequence[Tensor], like: Tensor) -> Tensor:
+        positives = sum(int((boxes != UNASSIGNED).sum()) for boxes in assigned)
+        return self.reduce_mean(like.new_tensor(float(positives))).clamp(min=1)
 
     def _assign(self, output: GlipOutput, anchors: Tensor, index: int, target: Targets) -> Tensor:
         return self.assigner(
@@ -89,9 +93,9 @@ class GlipCriterion:
         targets: Sequence[Targets],
         assigned: Sequence[Tensor],
         anchors: Tensor,
-        count: Tensor,
     ) -> dict[str, Tensor]:
         """Box terms, weighted by centerness where it means something, and centerness itself, over positive anchors."""
+        count = self._mean_positives(assigned, anchors)
         image, anchor = torch.stack(list(assigned)).ne(UNASSIGNED).nonzero(as_tuple=True)
         deltas = output.box_deltas[image, anchor].float()
         centerness_logits = output.centerness_logits[image, anchor].float()
@@ -146,6 +150,14 @@ def centerness_targets(boxes: Tensor, anchors: Tensor) -> Tensor:
     before, after = centres - boxes[:, :2], boxes[:, 2:] - centres
     ratio = torch.minimum(before, after) / torch.maximum(before, after)
     return ratio.clamp(min=0).prod(dim=1).sqrt()
+
+
+def _with_box_loss(targets: Sequence[Targets], assigned: Sequence[Tensor]) -> list[Tensor]:
+    """The anchors that answer for boxes whose edges are to be learnt."""
+    return [
+        boxes if target.box_loss else torch.full_like(boxes, UNASSIGNED)
+        for target, boxes in zip(targets, assigned, strict=True)
+    ]
 
 
 def _token_targets(output: GlipOutput, targets: Sequence[Targets], assigned: Sequence[Tensor]) -> Tensor:

@@ -138,7 +138,7 @@ class AnswerRun:
         return answers
 
     def _answer(self, batches: Sequence[Batch], done: Any, part: Path) -> None:
-        bar = _progress if self.processes.is_first else _silent
+        bar = with_progress_bar if self.processes.is_first else _silent
         with part.open("w", encoding="utf-8") as file:
             for batch, pictures in bar(_with_pictures(batches, self.workers), len(batches)):
                 answers = ask(self.predictor, batch, pictures)
@@ -238,7 +238,7 @@ def _silent(items: Iterator[Item], _: int) -> Iterator[Item]:
     return items
 
 
-def _progress(items: Iterator[Item], total: int) -> Iterator[Item]:
+def with_progress_bar(items: Iterator[Item], total: int) -> Iterator[Item]:
     """The items, under a progress bar where somebody is looking."""
     if not sys.stderr.isatty():
         yield from items

@@ -6,7 +6,7 @@ Unknown names and wrong types are refused by their full path.
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -21,6 +21,8 @@ from glip.engine.tuning import TuningConfig
 from glip.errors import ConfigError
 from glip.files import read_yaml
 
+Experiment = TypeVar("Experiment", bound=BaseModel)
+
 
 class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     """One annotation file.
@@ -33,6 +35,7 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
         kind: which of these.
         split: which part, of "flickr30k" and "odinw" only; None for "train".
         weight: share of this source in the mixture, relative to the others.
+        box_loss: whether its boxes teach where edges are; False for pseudo boxes that are right about words but loose.
     """
 
     annotations: Path
@@ -40,6 +43,7 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     kind: Literal["detection", "grounding", "odvg", "tsv", "flickr30k", "odinw"]
     split: str | None = None
     weight: PositiveFloat = 1.0
+    box_loss: bool = True
 
     @model_validator(mode="after")
     def _check_split(self) -> Self:
@@ -84,6 +88,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     Attributes:
         start: the model that training starts from: a folder, or "glip-nano".
         new_model: or a network with random weights, by its name in `glip.configuration.VARIANTS`.
+        towers: a CLIP model's folder whose image and text encoder the network starts with instead of its own.
         output: folder for checkpoints, log and the trained model; an interrupted run there goes on.
         sources: the mixture.
         captions: how class lists are drawn.
@@ -111,6 +116,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
 
     start: Path | None = None
     new_model: str | None = None
+    towers: Path | None = None
     output: Path
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     captions: CaptionRule = CaptionRule()
@@ -172,14 +178,31 @@ def build_config(source: str, content: dict[str, Any], overrides: tuple[str, ...
         ConfigError: a name is unknown or a value impossible; the message names it.
     """
     apply_overrides(content, overrides)
+    return validated(TrainConfig, source, content, _GROUPS)
+
+
+def validated(kind: type[Experiment], source: str, content: dict[str, Any], groups: Mapping[Any, Any]) -> Experiment:
+    """Settings as a typed value.
+
+    Args:
+        kind: the experiment's type.
+        source: where the settings come from, for errors.
+        content: names and values.
+        groups: the type of each group of settings by its name, so that an error can say the known names.
+
+    Raises:
+        ConfigError: a name is unknown or a value impossible; the message names it.
+    """
     try:
-        return TrainConfig(**content)
+        return kind(**content)
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:  # said of the whole
             raise ConfigError(f"{source}: {first['msg']}") from error
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{source}: {place}: {first['msg']}, got {first['input']!r}{_known(first)}") from error
+        raise ConfigError(
+            f"{source}: {place}: {first['msg']}, got {first['input']!r}{_known(first, kind, groups)}"
+        ) from error
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -196,14 +219,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def _known(error: Mapping[str, Any]) -> str:
+def _known(error: Mapping[str, Any], kind: type[BaseModel], groups: Mapping[Any, Any]) -> str:
     """The names that may stand where an unknown one stands; nothing for other errors."""
     if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         return ""
-    group: Any = TrainConfig
+    group: Any = kind
     for part in error["loc"][:-1]:
         if not isinstance(part, int):
-            group = _GROUPS[part]
+            group = groups[part]
     return f"; known fields are {_fields(group)}"
 
 

@@ -4,19 +4,21 @@ A DataLoader's worker wraps an error into pages of traceback. Here an error trav
 batch is taken.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
-from glip.data.dataset import Batch, BatchSampler, Collate, Draw, GroundingDataset, Sample
+from glip.data.dataset import BatchSampler, Draw
 from glip.errors import GlipError
 
 Item = TypeVar("Item")
+Sample = TypeVar("Sample")
+Batch = TypeVar("Batch")
 
 
 def load_batches(
-    dataset: GroundingDataset, sampler: BatchSampler, collate: Collate, *, workers: int
+    dataset: Dataset[Sample], sampler: BatchSampler, collate: Callable[[Sequence[Sample]], Batch], *, workers: int
 ) -> Iterator[Batch]:
     """Endless batches.
 
@@ -43,10 +45,10 @@ def raising(items: Iterable[Item | GlipError]) -> Iterator[Item]:
         yield item
 
 
-class _Careful(Dataset[Sample | GlipError]):
+class _Careful(Dataset[Sample | GlipError], Generic[Sample]):
     """Samples, or the errors that stand in their places."""
 
-    def __init__(self, dataset: GroundingDataset) -> None:
+    def __init__(self, dataset: Dataset[Sample]) -> None:
         self.dataset = dataset
 
     def __getitem__(self, key: Draw) -> Sample | GlipError:
@@ -56,12 +58,12 @@ class _Careful(Dataset[Sample | GlipError]):
             return error
 
 
-class _CarefulCollate:
+class _CarefulCollate(Generic[Sample, Batch]):
     """A batch, or the first error among its samples."""
 
-    def __init__(self, collate: Collate) -> None:
+    def __init__(self, collate: Callable[[Sequence[Sample]], Batch]) -> None:
         self.collate = collate
 
     def __call__(self, found: Sequence[Sample | GlipError]) -> Batch | GlipError:
         errors = [one for one in found if isinstance(one, GlipError)]
-        return errors[0] if errors else self.collate([one for one in found if isinstance(one, Sample)])
+        return errors[0] if errors else self.collate([one for one in found if not isinstance(one, GlipError)])

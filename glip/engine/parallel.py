@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from glip.errors import ConfigError
-from glip.models.glip import GlipBlock, GlipModel
+from glip.models.glip import GlipBlock
 
 
 def make_accelerator(precision: str, trackers: tuple[str, ...], folder: str) -> Accelerator:
@@ -23,13 +23,14 @@ def make_accelerator(precision: str, trackers: tuple[str, ...], folder: str) -> 
     )
 
 
-def distribute(model: GlipModel, accelerator: Accelerator, *, sharded: bool) -> nn.Module:
+def distribute(model: nn.Module, accelerator: Accelerator, *, sharded: bool, has_unused: bool = False) -> nn.Module:
     """The model as it is called in training.
 
     Args:
         model: on this process's device.
         accelerator: this process's.
         sharded: whether weights are split between processes (FSDP2), each block by itself, or copied (DDP).
+        has_unused: whether some parameters get no gradient, which DDP must then look for in each step.
 
     Raises:
         ConfigError: weights are to be split for one process alone.
@@ -43,6 +44,7 @@ def distribute(model: GlipModel, accelerator: Accelerator, *, sharded: bool) -> 
             model,
             device_ids=None if accelerator.device.type == "cpu" else [accelerator.local_process_index],
             broadcast_buffers=False,
+            find_unused_parameters=has_unused,
         )
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard

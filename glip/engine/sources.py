@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -36,7 +37,7 @@ def read_sources(
             raise DataError(f"{source.annotations}: no images in it; leave this source out")
         if few_shot is not None and few_shot.shots:
             found = select_shots(found, few_shot.shots, seed=few_shot.seed)
-        examples += found
+        examples += found if source.box_loss else [replace(example, box_loss=False) for example in found]
         weights += [source.weight / len(found)] * len(found)
     return examples, weights
 

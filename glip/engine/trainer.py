@@ -15,6 +15,7 @@ from glip.configuration import VARIANTS
 from glip.data.dataset import Batch, BatchSampler, Collate, GroundingDataset, Packing
 from glip.detection.losses import GlipCriterion
 from glip.engine.checkpoint import newest_checkpoint, save_checkpoint, write_checkpoint
+from glip.engine.clip_sources import load_towers
 from glip.engine.config import TrainConfig
 from glip.engine.ema import ParameterAverage
 from glip.engine.loading import load_batches
@@ -25,6 +26,7 @@ from glip.engine.sources import read_sources
 from glip.engine.tuning import merged, prepare_tuning
 from glip.engine.validation import measure
 from glip.errors import CheckpointError, ConfigError, FileError, GlipError
+from glip.models.clip import copy_towers
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor, published_processor
 from glip.processing import GlipProcessor
@@ -316,8 +318,15 @@ def starting_point(config: TrainConfig) -> tuple[GlipModel, GlipProcessor]:
     """The network and the processor that a run starts from.
 
     Raises:
-        CheckpointError: the start is no model folder.
+        CheckpointError: the start is no model folder, or the towers do not fit.
     """
+    model, processor = _whole_start(config)
+    if config.towers is not None:
+        copy_towers(load_towers(config.towers), model)
+    return model, processor
+
+
+def _whole_start(config: TrainConfig) -> tuple[GlipModel, GlipProcessor]:
     if config.new_model is not None:
         return GlipModel(VARIANTS[config.new_model]()), published_processor()
     assert config.start is not None

@@ -1,6 +1,6 @@
-"""Pooling that can leave an image's padding out."""
+"""From a map to one vector."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def masked_mean(features: Tensor, mask: Tensor | None) -> Tensor:
@@ -17,3 +17,26 @@ def masked_mean(features: Tensor, mask: Tensor | None) -> Tensor:
         return features.mean(dim=(2, 3))
     weights = mask.unsqueeze(1).to(features.dtype)
     return (features * weights).sum(dim=(2, 3)) / weights.sum(dim=(2, 3)).clamp(min=1)
+
+
+class AttentionPool(nn.Module):
+    """The mean of all positions asks all positions what matters (CLIP, section 2.4).
+
+    There are no position embeddings, so that maps may be of any size.
+
+    Args:
+        dim: C of the map.
+        num_heads: attention heads; must divide C.
+    """
+
+    def __init__(self, dim: int, *, num_heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.attention = nn.MultiheadAttention(dim, num_heads, batch_first=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`(B, C, H, W)` to `(B, C)`."""
+        positions = self.norm(features.flatten(2).transpose(1, 2))
+        mean: Tensor = positions.mean(dim=1, keepdim=True)
+        pooled: Tensor = self.attention(mean, positions, positions, need_weights=False)[0]
+        return (mean + pooled).squeeze(1)

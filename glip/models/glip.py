@@ -3,18 +3,17 @@
 `GlipModel.forward` reads as the figure does: image pyramid, words, blocks of deep fusion, alignment.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForZeroShotObjectDetection, PreTrainedModel
+from transformers import AutoModelForZeroShotObjectDetection
 
 from glip.configuration import GlipConfig
-from glip.errors import CheckpointError, PromptError, ShapeError
+from glip.errors import PromptError, ShapeError
 from glip.layers.transformer import PostNormEncoderLayer
 from glip.layers.two_way_attention import works_in_slices
 from glip.models.alignment_head import AlignmentHead
@@ -22,9 +21,9 @@ from glip.models.backbones import build_backbone
 from glip.models.dyhead import DyConv
 from glip.models.fpn import FeaturePyramid
 from glip.models.fusion import BidirectionalFusion
+from glip.models.strict import StrictModel, check_state
 from glip.models.text_encoder import TextEncoder
 from glip.structures.output import GlipOutput
-from glip.weights.folder import check_model_folder
 from glip.weights.official import read_official_checkpoint
 
 BACKBONE_LEVELS = 3
@@ -85,7 +84,7 @@ class GlipBlock(nn.Module):
         return self.dyconv(levels, level_masks), words
 
 
-class GlipModel(PreTrainedModel):
+class GlipModel(StrictModel):
     """Pixels and tokens in, `GlipOutput` out.
 
     Args:
@@ -117,23 +116,6 @@ class GlipModel(PreTrainedModel):
             nn.Parameter(torch.zeros(config.prompt_length, self.text_encoder.dim)) if config.prompt_length else None
         )
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Leave every module as its constructor made it.
-
-        transformers would draw all weights again, and with them the focal prior, the scales and torchvision's own
-        initialisation. Parts that are transformers models (BERT) still follow their own rule. Only buffers that no
-        file holds are computed again, which timm's modules can do.
-        """
-        compute_buffers = getattr(module, "init_non_persistent_buffers", None)
-        if compute_buffers is not None:
-            compute_buffers()
-
-    def recompute_activations(self) -> None:
-        """Keep less for the backward pass and compute it again there; dropout is the same the second time."""
-        # transformers 5.23 calls it activation checkpointing and warns of the older name
-        enable = getattr(self, "activation_checkpointing_enable", self.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
 
     def forward(
         self,
@@ -253,31 +235,6 @@ class GlipModel(PreTrainedModel):
         return masks
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]  # options pass through
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
-    ) -> Self:
-        """Load weights that `save_pretrained` wrote, in float32 unless `dtype` says otherwise.
-
-        Raises:
-            CheckpointError: the file lacks a tensor, has one too many, or one of another shape.
-        """
-        if Path(pretrained_model_name_or_path).is_dir():
-            check_model_folder(Path(pretrained_model_name_or_path))
-        kwargs.setdefault("dtype", torch.float32)
-        kwargs["ignore_mismatched_sizes"] = True  # reported, and refused below with our own error
-        wants_report = kwargs.pop("output_loading_info", False)
-        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
-        model, report = loaded
-        for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            if report[fault]:
-                names = sorted(str(name) for name in report[fault])
-                raise CheckpointError(
-                    f"{pretrained_model_name_or_path}: {len(names)} {fault.replace('_', ' ')}, first {names[0]}; "
-                    "the weights do not belong to this config.json"
-                )
-        return cast(Self, loaded if wants_report else model)
-
-    @classmethod
     def from_original(cls, path: str | Path, config: GlipConfig | None = None) -> Self:
         """Load weights that the official code or mmdetection wrote; nothing in the file is executed.
 
@@ -293,27 +250,11 @@ class GlipModel(PreTrainedModel):
         with torch.device("meta"):
             model = cls(config)
         expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        _check_state(str(path), expected, state)
+        check_state(str(path), expected, state, config="GlipConfig")
         model = cls(config)
         model.load_state_dict(state)
         model.eval()
         return model
-
-
-def _check_state(source: str, expected: dict[str, torch.Size], state: dict[str, Tensor]) -> None:
-    missing = sorted(expected.keys() - state.keys())
-    unexpected = sorted(state.keys() - expected.keys())
-    if missing or unexpected:
-        raise CheckpointError(
-            f"{source}: {len(missing)} missing and {len(unexpected)} unexpected tensors "
-            f"(first: {(missing or unexpected)[0]}); the file does not fit this GlipConfig"
-        )
-    for name, shape in expected.items():
-        if state[name].shape != shape:
-            raise CheckpointError(
-                f"{source}: {name} must be {tuple(shape)}, got {tuple(state[name].shape)}; "
-                "give the GlipConfig of this file"
-            )
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:

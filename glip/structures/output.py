@@ -1,4 +1,4 @@
-"""What the network says, before any threshold."""
+"""What the networks say, before any threshold."""
 
 import itertools
 from dataclasses import dataclass
@@ -39,3 +39,20 @@ class GlipOutput(ModelOutput):
         """Where each level's anchors stand among all A."""
         ends = list(itertools.accumulate(height * width for height, width in self.level_shapes))
         return [slice(start, end) for start, end in itertools.pairwise([0, *ends])]
+
+
+@dataclass
+class ClipOutput(ModelOutput):
+    """Features of B image-text pairs; row b of the one belongs to row b of the other.
+
+    Attributes:
+        image_features: `(B, D)`, of L2 norm 1.
+        text_features: `(B, D)`, of L2 norm 1.
+        logit_scale: scalar that similarities are multiplied with.
+        logit_bias: scalar that is then added; None for a network without one.
+    """
+
+    image_features: Tensor  # ModelOutput allows one field without a default; all but the bias are always given
+    text_features: Tensor = None  # type: ignore[assignment]
+    logit_scale: Tensor = None  # type: ignore[assignment]
+    logit_bias: Tensor | None = None

@@ -19,6 +19,7 @@ class Targets:
         boxes: `(N, 4)` float, xyxy, pixels of the network's (resized, unpadded) image.
         token_map: `(N, L)` bool, True where a token of the caption names the box.
         labels: `(N,)` int64, an index into the caption's phrases; counts from 0.
+        box_loss: whether the boxes teach where edges are; else only which places belong to which words.
 
     Raises:
         ShapeError: the fields do not agree on N.
@@ -27,6 +28,7 @@ class Targets:
     boxes: Tensor
     token_map: Tensor
     labels: Tensor
+    box_loss: bool = True
 
     def __post_init__(self) -> None:
         """Check that the fields speak of the same boxes."""

@@ -5,7 +5,9 @@ determiners, numbers and possessives in front of it. Its lists are closed classe
 """
 
 import re
-from typing import Literal
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal
 
 from glip.errors import ConfigError
 from glip.structures.prompt import Span
@@ -136,10 +138,16 @@ def _with_spacy(sentence: str) -> list[Span]:
     try:
         import spacy
 
-        parser = spacy.load("en_core_web_sm")
+        parser = _loaded(spacy.load)
     except (ImportError, OSError) as error:
         raise ConfigError(
             "noun phrases by spaCy need the package and its model: pip install 'glip-for-everyone[noun-phrases]' and "
             "python -m spacy download en_core_web_sm; or use engine='rules'"
         ) from error
     return [(chunk.start_char, chunk.end_char) for chunk in parser(sentence).noun_chunks if chunk.root.pos_ != "PRON"]
+
+
+@lru_cache(maxsize=1)
+def _loaded(load: Callable[[str], Any]) -> Any:
+    """The parser, loaded for the first sentence and kept for all others."""
+    return load("en_core_web_sm")

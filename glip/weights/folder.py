@@ -33,23 +33,37 @@ def find_model(name_or_path: str | Path) -> Path:
     return path
 
 
-def check_model_folder(folder: Path) -> None:
-    """Refuse a folder without a GLIP config and readable weights.
+def check_model_folder(folder: Path, *, kind: str = GlipConfig.model_type) -> None:
+    """Refuse a folder without a config of this kind and readable weights.
+
+    Args:
+        folder: what `save_pretrained` is said to have written.
+        kind: `model_type` of the config.
 
     Raises:
         CheckpointError: a file is missing, cut short, or of another kind of model.
     """
-    if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder}: no config.json in this folder; give one that save_pretrained wrote")
-    kind = _read_json(folder / CONFIG).get("model_type")
-    if kind != GlipConfig.model_type:
-        raise CheckpointError(f"{folder}: config.json is of a {kind!r} model, expected 'glip'")
+    found = model_kind(folder)
+    if found != kind:
+        raise CheckpointError(f"{folder}: config.json is of a {found!r} model, expected {kind!r}")
     if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
         names = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
     else:
         names = [WEIGHTS]
     for name in names:
         _check_weights(folder / name)
+
+
+def model_kind(folder: Path) -> str | None:
+    """The `model_type` that a folder's config names.
+
+    Raises:
+        CheckpointError: there is no config, or it is broken.
+    """
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder}: no config.json in this folder; give one that save_pretrained wrote")
+    kind: str | None = _read_json(folder / CONFIG).get("model_type")
+    return kind
 
 
 def check_processor_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Composed scenes: one seed, one scene; boxes say exactly where things stand."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
-from glip.data.compose import MIN_VISIBLE, CutOut, compose_scene
+from glip.data.compose import MIN_VISIBLE, Background, CutOut, compose_scene, dye, read_backgrounds, read_cutouts
 from glip.data.describe import Placed
+from glip.errors import FileError
 
 SEEDS = range(25)
 COLOURS = {"apple": (255, 0, 0), "dog": (0, 0, 255)}
@@ -70,7 +72,45 @@ def test_a_box_is_where_the_thing_is_seen(cutouts: list[CutOut], backgrounds: li
     last = scene.things[-1]
     x, y = (int(number) for number in last.centre)
     red, green, blue = np.asarray(scene.image)[y, x].tolist()
-    assert (red > blue, max(red, blue) > green) == (last.name == "apple", True)
+    if not last.colour:
+        assert (red > blue, max(red, blue) > green) == (last.name == "apple", True)
+
+
+def test_some_things_are_dyed_and_say_so(cutouts: list[CutOut], backgrounds: list[Path]) -> None:
+    things = [thing for seed in SEEDS for thing in compose_scene(cutouts, backgrounds, seed, side=96).things]
+    colours = {thing.colour for thing in things}
+    assert "" in colours
+    assert len(colours) > 5
+    assert all(thing.called == f"{thing.colour} {thing.name}".strip() for thing in things)
+
+
+@pytest.mark.parametrize(("colour", "strongest"), [("red", 0), ("green", 1), ("blue", 2)])
+def test_a_dyed_picture_has_the_shades_of_its_colour(colour: str, strongest: int) -> None:
+    grey_ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (4, 1))).convert("RGB")
+    middle = np.asarray(dye(grey_ramp, colour))[0, 128].tolist()
+    assert middle.index(max(middle)) == strongest
+
+
+def test_a_thing_whose_name_has_a_colour_is_not_dyed(cutouts: list[CutOut], backgrounds: list[Path]) -> None:
+    named = [CutOut(cutout.file, f"green {cutout.name}", cutout.box) for cutout in cutouts]
+    assert {t.colour for seed in SEEDS for t in compose_scene(named, backgrounds, seed, side=96).things} == {""}
+
+
+def test_cutouts_and_backgrounds_are_read_from_their_indices(tmp_path: Path) -> None:
+    for kind, records in {
+        "stamps": [{"file": "0.png", "name": "frog", "bbox": [0, 0, 64, 10]}],
+        "emoji": [{"file": "1.png", "name": "ant", "bbox": [0, 0, 63, 63]}],  # too small
+        "backgrounds": [{"file": "2.jpg", "name": "castle"}],
+    }.items():
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "index.json").write_text(json.dumps(records))
+    assert read_cutouts(tmp_path) == [CutOut(tmp_path / "stamps/0.png", "frog", (0, 0, 64, 10))]
+    assert read_backgrounds(tmp_path) == [Background(tmp_path / "backgrounds/2.jpg", "castle")]
+
+
+def test_a_folder_without_indices_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"give the folder that tools/unpack_cutouts\.py wrote"):
+        read_cutouts(tmp_path)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

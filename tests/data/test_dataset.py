@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -160,6 +161,14 @@ def test_a_picture_without_boxes_may_be_in_a_batch(collate: Collate) -> None:
     batch = collate([sample_of((32, 32), "a dog"), sample_of((32, 32), "a cat", (0, 5))])
     assert [len(targets) for targets in batch.targets] == [0, 1]
     assert batch.targets[0].token_map.shape == (0, 4)
+
+
+def test_whether_boxes_teach_edges_reaches_the_targets(tmp_path: Path, collate: Collate) -> None:
+    told = example_of(tmp_path, (40, 80), (10, 4, 30, 24))
+    dataset = dataset_of(told, replace(told, box_loss=False), augmentation=AugmentationRule(crop=1.0, flip=1.0))
+    batch = collate([dataset[index, 32, 0] for index in (0, 1)])
+    assert [target.box_loss for target in batch.targets] == [True, False]
+    assert [target.to("cpu").box_loss for target in batch.targets] == [True, False]
 
 
 def test_a_batch_may_be_without_any_box(collate: Collate) -> None:

@@ -203,6 +203,23 @@ def test_alignment_and_centerness_are_divided_by_the_number_of_positive_anchors(
     torch.testing.assert_close(losses["loss_alignment"], expected)
 
 
+def test_an_image_without_box_loss_counts_in_the_alignment_loss_only() -> None:
+    output, told, loose = make_output(), make_targets(ANCHORS[7].tolist()), make_targets(ANCHORS[8].tolist())
+    criterion = GlipCriterion(assigner=Chosen(7, 8), weights=ALL_TERMS)
+    both = criterion(output, [told, loose])
+    one = criterion(output, [told, replace(loose, box_loss=False)])
+    alone = criterion(make_output(), [told, NOTHING])
+    torch.testing.assert_close(one["loss_alignment"], both["loss_alignment"], rtol=0, atol=0)
+    for name in NAMES - {"loss_alignment"}:
+        torch.testing.assert_close(one[name], alone[name], rtol=0, atol=0)
+        assert one[name] != both[name]
+    torch.stack(list(one.values())).sum().backward()
+    for prediction in (output.box_deltas, output.centerness_logits):
+        assert prediction.grad is not None
+        assert prediction.grad[0].abs().max() > 0
+        assert prediction.grad[1].abs().max() == 0
+
+
 def test_a_mean_over_processes_replaces_the_count_and_the_sum_of_weights() -> None:
     output, targets = make_output(), [BOXES, NOTHING]
     alone = GlipCriterion(weights=ALL_TERMS)(output, targets)

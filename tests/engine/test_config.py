@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from glip.engine.clip_config import is_clip_experiment, read_clip_config
 from glip.engine.config import SourceConfig, TrainConfig, read_config
 from glip.engine.evaluation_config import read_evaluation_config
 from glip.engine.optimizer import OptimizerConfig
@@ -98,6 +99,9 @@ def test_an_experiment_does_not_change(path: Path) -> None:
 def test_a_shipped_experiment_is_right_and_says_how_it_is_run(shipped: Path) -> None:
     if shipped.name.startswith("evaluate"):
         assert read_evaluation_config(shipped).build()
+    elif shipped.name.startswith("clip"):
+        assert is_clip_experiment(shipped)
+        assert read_clip_config(shipped).loss.build()
     else:
         assert isinstance(read_config(shipped), TrainConfig)
     command, hardware = shipped.read_text().splitlines()[:2]

@@ -46,6 +46,11 @@ def test_each_sentence_of_flickr30k_is_an_example(entities: Path) -> None:
     assert weights == [0.5, 0.5]
 
 
+def test_box_loss_is_a_property_of_the_source(entities: Path) -> None:
+    examples, _ = read_sources((flickr(entities), flickr(entities, box_loss=False)))
+    assert [example.box_loss for example in examples] == [True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [

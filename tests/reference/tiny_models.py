@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glip.clip_configuration import ClipConfig
 from glip.configuration import GlipConfig
+from glip.models.clip import ClipModel
 from glip.models.glip import GlipModel
 
 VOCABULARY = 50
@@ -77,3 +79,17 @@ def random_images(batch: int, height: int = 64, width: int = 96) -> Tensor:
 def random_captions(batch: int, length: int = 7) -> Tensor:
     """`(batch, length)` token ids without pads, the same each time."""
     return torch.randint(1, VOCABULARY, (batch, length), generator=torch.Generator().manual_seed(2))
+
+
+def tiny_clip(kind: str = "csp", **changes: Any) -> ClipModel:
+    """A network with two towers, with the same random weights each time, in evaluation mode."""
+    torch.manual_seed(0)
+    numbers: dict[str, Any] = {
+        "backbone": TINY_BACKBONES[kind],
+        "text": TINY_TEXT,
+        "embed_dim": 16,
+        "pool_heads": 4,
+    }
+    model = ClipModel(ClipConfig(**{**numbers, **changes}))
+    model.eval()
+    return model
