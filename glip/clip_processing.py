@@ -15,7 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from glip.clip_configuration import ClipConfig, VitClipConfig
 from glip.errors import CheckpointError, ConfigError, PromptError, ShapeError
 from glip.images import ImageInput, read_image
-from glip.processing import IMAGENET_MEAN, IMAGENET_STD, as_list
+from glip.processing import IMAGENET_MEAN, IMAGENET_STD, as_list, normalized
 
 SIZE_DIVISORS = (32, 14)  # the backbones' coarsest stride; the patches of the largest published towers
 PUBLISHED_TOKENS = 77
@@ -84,9 +84,7 @@ class ClipImageProcessor(BaseImageProcessor):
 
     def to_tensor(self, picture: Image.Image) -> Tensor:
         """An RGB picture as `(3, H, W)` normalised."""
-        scaled = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-        mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (self.image_mean, self.image_std))
-        return (scaled - mean) / std
+        return normalized(np.asarray(picture), self.image_mean, self.image_std)
 
 
 class ClipProcessor(ProcessorMixin):

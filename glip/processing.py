@@ -86,9 +86,7 @@ class GlipImageProcessor(BaseImageProcessor):
         if (height, width) != pixels.shape[:2]:
             resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
             pixels = np.asarray(resized)
-        scaled = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
-        mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (self.image_mean, self.image_std))
-        return (scaled - mean) / std
+        return normalized(pixels, self.image_mean, self.image_std)
 
     def pad_batch(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Stack `(3, h, w)` pictures, zeros on the right and bottom: `(B, 3, H, W)` and true sizes `(B, 2)`."""
@@ -111,6 +109,13 @@ class GlipImageProcessor(BaseImageProcessor):
             _as_dict(found)
             for found in _decode(output, _whole_captions(output), threshold, target_sizes, PostProcessor())
         ]
+
+
+def normalized(pixels: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """An `(H, W, 3)` RGB picture as `(3, H, W)`: values in [0, 1], less the mean of each colour, by its deviation."""
+    scaled = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
+    means, deviations = (torch.tensor(numbers).view(3, 1, 1) for numbers in (mean, std))
+    return (scaled - means) / deviations
 
 
 class GlipProcessor(ProcessorMixin):

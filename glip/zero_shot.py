@@ -22,7 +22,7 @@ from glip.models.clip import ClipModel
 from glip.models.clip_vit import VitClipModel
 from glip.processing import as_list
 from glip.text.templates import fill_templates, templates_of
-from glip.weights.folder import check_model_folder, check_processor_folder, find_model, model_kind
+from glip.weights.folder import check_model_folder, check_processor_folder, find_model_folder, model_kind
 
 MAX_TEXTS = 256  # that go through the text encoder together
 PUBLISHED_KIND = "clip"  # what transformers calls it
@@ -82,7 +82,7 @@ class ZeroShotClassifier:
             ConfigError: the device is not there.
         """
         device = checked_device(device)
-        folder = find_model(path)
+        folder = find_model_folder(path)
         model, processor = _load(folder)
         model.to(device)  # type: ignore[arg-type]  # wrapped by transformers
         return cls(model, processor, batch_size=batch_size)

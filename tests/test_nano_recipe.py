@@ -14,8 +14,9 @@ from torch import Tensor
 from glip.data.compositional import Pair
 from glip.data.describe import Words
 from glip.errors import FileError
+from glip.predictor import Predictor
 from tools.distil_nano import BOXED, quality_focal_loss
-from tools.evaluate_pipeline import paired_interval
+from tools.evaluate_pipeline import TwoModels, paired_interval
 from tools.evaluate_scenes import answers
 from tools.nano_phrases import Phrases
 from tools.unpack_cutouts import resource_entries, write_cutouts
@@ -80,6 +81,21 @@ def test_padding_teaches_nothing_and_missing_levels_teach_absence() -> None:
     loss = quality_focal_loss(logits, wanted, torch.tensor([[1, 0]]))
     assert loss.item() == pytest.approx(2 * 0.25 * 0.6931472)
     assert BOXED > 0
+
+
+def test_the_pipelines_best_box_depends_on_the_words(predictor: Predictor) -> None:
+    """The detector is surest of its first box, a person; the word is nearer to what the second one shows."""
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [5.0, 5.0, 9.0, 9.0]])
+    scores = torch.tensor([[0.9, 0.0], [0.0, 0.5]])
+    near = {"a man": [0.9, 0.1], "a pup": [0.2, 0.8]}
+    pipeline = TwoModels(
+        lambda _: (boxes, scores), lambda names: torch.tensor([near[name] for name in names]), predictor.processor
+    )
+    found = pipeline.ground(Path("photo.jpg"), "a man and a pup", [(0, 5), (10, 15)], threshold=0.0)
+    assert found[found.labels == 0].boxes[0].tolist() == boxes[0].tolist()
+    assert found[found.labels == 1].boxes[0].tolist() == boxes[1].tolist()
+    assert found[found.labels == 1].scores.tolist() == pytest.approx([0.4, 0.18])
+    assert pipeline.refer(Path("photo.jpg"), "a pup").boxes.tolist() == [boxes[1].tolist()]
 
 
 # --- pipeline and scenes -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ from tools.evaluate_dev import RealGround
 from tools.make_nano_data import Teacher
 from tools.nano_phrases import Likeness, coco_classes
 
+Detector = Callable[[Path], tuple[Tensor, Tensor]]
+"""A picture to boxes `(N, 4)` and scores `(N, classes)`."""
+
 
 class TwoModels:
     """A detector and a sentence encoder glued together; it answers as a `Predictor` does.
@@ -38,7 +41,9 @@ class TwoModels:
         processor: holds the threshold of what is shown.
     """
 
-    def __init__(self, teacher: Teacher, likeness: Likeness, processor: GlipProcessor) -> None:
+    def __init__(
+        self, teacher: Detector, likeness: Callable[[Sequence[str]], Tensor], processor: GlipProcessor
+    ) -> None:
         self.teacher, self.likeness, self.processor = teacher, likeness, processor
         self.seen: dict[Path, tuple[Tensor, Tensor]] = {}
 
@@ -48,18 +53,18 @@ class TwoModels:
 
     def refer(self, image: Path, expression: str) -> Detections:
         """The best box of an expression."""
-        found = self.detect(image, [expression], threshold=0.0)
-        return found[found.scores.argsort(descending=True)[:1]]
+        return self.detect(image, [expression], threshold=0.0)[:1]
 
     def detect(self, image: Path, phrases: Sequence[str], *, threshold: float) -> Detections:
-        """Boxes of each phrase, xyxy pixels."""
+        """Boxes of each phrase, xyxy pixels, best first."""
         if image not in self.seen:
             self.seen[image] = self.teacher(image)
         boxes, scores = self.seen[image]
         shares = self.likeness(list(phrases))  # (P, 80)
         of_phrases = (scores[:, None] * shares[None]).amax(dim=2)  # (N, P)
         place, phrase = (of_phrases >= threshold).nonzero(as_tuple=True)
-        return Detections(boxes[place], of_phrases[place, phrase], phrase, tuple(phrases))
+        found = Detections(boxes[place], of_phrases[place, phrase], phrase, tuple(phrases))
+        return found[found.scores.argsort(descending=True, stable=True)]
 
 
 def paired_interval(ours: list[bool], theirs: list[bool], photos: list[str], *, draws: int = 5000) -> dict[str, Any]:

@@ -9,12 +9,15 @@ ASSETS is what tools/unpack_cutouts.py wrote.
 import argparse
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from glip.configuration import glip_nano
 from glip.data.compose import Background, CutOut, compose_scene, read_backgrounds, read_cutouts
@@ -29,6 +32,7 @@ from glip.processing import GlipImageProcessor
 from glip.structures.boxes import clip_boxes, pairwise_iou, scale_boxes
 from glip.text.noun_phrases import find_noun_phrases
 from glip.weights.nanodet import decode_nanodet, read_nanodet
+from tools.nano_phrases import coco_classes
 
 STRIDES = (8, 16, 32)
 SURE, POSSIBLE = 0.4, 0.08  # teacher scores: above the first a box is kept, below the second a class is absent
@@ -280,8 +284,7 @@ def main() -> None:
     if arguments.output.exists():
         raise FileError(f"{arguments.output}: exists already; give a new folder")
     (arguments.output / "scenes").mkdir(parents=True)
-    coco = json.loads((arguments.photos / "coco_train128" / "train.json").read_text())
-    coco_names = [category["name"] for category in sorted(coco["categories"], key=lambda category: category["id"])]
+    coco_names = coco_classes(arguments.photos)
     teacher = Teacher(arguments.nanodet)
     draw = random.Random(arguments.seed)
     for name in UNLABELLED:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from glip.annotations import category_names, read_object
 from glip.cli.pseudo_label import say
 from glip.data.pairs import read_pairs

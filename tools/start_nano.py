@@ -38,7 +38,7 @@ from glip.structures.targets import Targets
 from glip.text.prompts import prompt_from_labels
 from glip.text.tokens import tokenize_prompts
 from glip.weights.nanodet import NUM_LEVELS, read_nanodet
-from tools.nano_phrases import Phrases, read_phrases
+from tools.nano_phrases import Phrases, coco_classes, read_phrases
 
 DATA_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80", "voc2012_sample")
 SMALLEST_SHARE = 0.01  # singular values below this share of the largest do not matter
@@ -297,7 +297,7 @@ def main() -> None:
     near_identity(model)
     examples = [e for name in DATA_SETS for e in read_detection_json(arguments.data / name / "train.json")]
     coco = sorted({(thing.name) for example in examples for thing in example.objects})
-    names = _coco_names(arguments.data)
+    names = coco_classes(arguments.data)
     missing = set(coco) - set(names)
     examples = [e for e in examples if not {thing.name for thing in e.objects} & missing]
     goal = fit_head(model, processor, outputs[:NUM_LEVELS], examples, names)
@@ -307,13 +307,6 @@ def main() -> None:
     words_of.train(arguments.steps)
     model.save_pretrained(arguments.output)
     processor.save_pretrained(arguments.output)
-
-
-def _coco_names(data: Path) -> list[str]:
-    import json
-
-    content = json.loads((data / "coco_train128" / "train.json").read_text())
-    return [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
 
 
 if __name__ == "__main__":

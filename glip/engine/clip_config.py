@@ -1,14 +1,15 @@
 """A contrastive experiment as a typed value; the YAML file is only what differs."""
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, model_validator
 
 from glip.clip_configuration import CLIP_VARIANTS
 from glip.contrastive.losses import InfoNceLoss, SigmoidLoss
 from glip.data.pair_dataset import CropRule
-from glip.engine.config import apply_overrides, read_mapping, validated
+from glip.engine.config import MeasureConfig, RunConfig, apply_overrides, read_mapping, validated
 from glip.engine.optimizer import OptimizerConfig, ScheduleConfig
 
 TASK: Literal["clip"] = "clip"
@@ -58,80 +59,47 @@ class ContrastConfig(BaseModel, frozen=True, extra="forbid"):
         return kind(local_loss=self.local_loss, chunk_size=self.chunk_size)
 
 
-class ZeroShotValidationConfig(BaseModel, frozen=True, extra="forbid"):
+class ZeroShotValidationConfig(MeasureConfig, frozen=True, extra="forbid"):
     """A folder of class folders that is classified by names during the run, with the averaged weights.
 
     Attributes:
         classes: the folder; a class's name is its folder's.
         templates: as `PairSourceConfig` has them.
-        every: steps between validations.
     """
 
     classes: Path
     templates: Templates = 7
-    every: PositiveInt = 100
 
 
-class ClipTrainConfig(BaseModel, frozen=True, extra="forbid"):
-    """A whole experiment.
+class ClipTrainConfig(RunConfig, frozen=True, extra="forbid"):
+    """A whole experiment on pairs. All pairs of a batch are told from each other, in how many parts they are encoded.
 
     Attributes:
         task: "clip".
-        start: the model that training starts from: a folder of a `ClipModel` and its processor.
-        new_model: or a network with random weights, by its name in `glip.clip_configuration.CLIP_VARIANTS`.
         network: numbers of a new network's `ClipConfig` that differ from the named one's.
         image_size: of a new network's pictures, a multiple of 32 pixels.
         towers: a GLIP or CLIP model whose image and text encoder a new network starts with; None for random ones.
-        output: folder for checkpoints, log and the trained model; an interrupted run there goes on.
         sources: the mixture.
         crop: what may happen to pictures.
         loss: what pulls pairs together.
-        validation: what is measured during the run; None for nothing.
-        steps: optimiser steps in all.
-        batch_size: pairs a step, of all processes together; all are told from each other.
-        accumulate: parts that a process encodes its share of a batch in, one after the other, to save memory; the
-            gradients are those of the whole batch, each part is encoded twice.
-        precision: of the encoders; weights and loss stay float32.
-        gradient_checkpointing: recompute Swin blocks and the text encoder's layers in the backward pass.
-        ema_decay: of the averaged weights that are exported; 0 for the last weights.
-        seed: of all chance.
-        workers: processes that read pictures.
-        save_every: steps between checkpoints.
-        keep_last: checkpoints that are kept.
-        log_every: steps between lines of the log.
     """
 
+    networks: ClassVar[Collection[str]] = CLIP_VARIANTS
+
     task: Literal["clip"] = TASK
-    start: Path | None = None
-    new_model: str | None = None
     network: dict[str, Any] = Field(default_factory=dict)
     image_size: PositiveInt = 224
     towers: Path | None = None
-    output: Path
     sources: tuple[PairSourceConfig, ...] = Field(min_length=1)
     crop: CropRule = CropRule()
     loss: ContrastConfig = ContrastConfig()
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4, backbone_factor=1.0, weight_decay=0.2)
-    schedule: ScheduleConfig = ScheduleConfig()
     validation: ZeroShotValidationConfig | None = None
-    steps: PositiveInt
     batch_size: PositiveInt = 64
-    accumulate: PositiveInt = 1
     precision: Literal["fp32", "bf16"] = "fp32"
-    gradient_checkpointing: bool = False
-    ema_decay: float = Field(default=0.998, ge=0, lt=1)
-    seed: int = 0
-    workers: NonNegativeInt = 1
-    save_every: PositiveInt = 100
-    keep_last: PositiveInt = 1
-    log_every: PositiveInt = 10
 
     @model_validator(mode="after")
-    def _check_start(self) -> Self:
-        if (self.start is None) == (self.new_model is None):
-            raise ValueError("give one of start (a trained model) and new_model (a network's name)")
-        if self.new_model is not None and self.new_model not in CLIP_VARIANTS:
-            raise ValueError(f"new_model must be one of {sorted(CLIP_VARIANTS)}, got {self.new_model!r}")
+    def _check_network(self) -> Self:
         if self.start is not None and (self.network or self.towers):
             raise ValueError("network and towers belong to a new network; leave them out, or give new_model, not start")
         return self

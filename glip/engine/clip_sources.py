@@ -9,13 +9,13 @@ from glip.data.pair_dataset import TemplatedPair
 from glip.data.pairs import Pair, read_pairs
 from glip.data.shards import read_shards
 from glip.engine.clip_config import ClipTrainConfig, PairSourceConfig
-from glip.errors import CheckpointError, DataError
+from glip.errors import DataError
 from glip.models.clip import ClipModel, copy_towers
 from glip.models.glip import GlipModel
 from glip.predictor import published_processor
 from glip.text.prompts import clean_class_name
 from glip.text.templates import templates_of
-from glip.weights.folder import check_processor_folder, find_model, model_kind
+from glip.weights.folder import check_processor_folder, find_model_folder, model_kind
 
 CLASSES = "classes"
 
@@ -78,7 +78,7 @@ def load_clip(path: str | Path) -> tuple[ClipModel, ClipProcessor]:
         CheckpointError: it is no folder of both.
         FileError: there is no such model.
     """
-    folder = _folder(path)
+    folder = find_model_folder(path)
     check_processor_folder(folder)
     processor: ClipProcessor = ClipProcessor.from_pretrained(folder)
     return ClipModel.from_pretrained(folder), processor
@@ -94,14 +94,7 @@ def load_towers(path: str | Path) -> ClipModel | GlipModel:
         CheckpointError: it is neither.
         FileError: there is no such model.
     """
-    folder = _folder(path)
+    folder = find_model_folder(path)
     if model_kind(folder) == ClipConfig.model_type:
         return ClipModel.from_pretrained(folder)
     return GlipModel.from_pretrained(folder)
-
-
-def _folder(path: str | Path) -> Path:
-    folder = find_model(path)
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: is a file; give a folder that save_pretrained wrote")
-    return folder

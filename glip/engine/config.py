@@ -3,10 +3,10 @@
 Unknown names and wrong types are refused by their full path.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -64,47 +64,48 @@ class FewShotConfig(BaseModel, frozen=True, extra="forbid"):
     seed: int | None = None
 
 
-class ValidationConfig(BaseModel, frozen=True, extra="forbid"):
+class MeasureConfig(BaseModel, frozen=True, extra="forbid"):
+    """When a run is measured, and how long it may bring nothing better.
+
+    Attributes:
+        every: steps between validations.
+        patience: validations in a row that bring nothing better before the run stops; None to go on.
+    """
+
+    every: PositiveInt = 100
+    patience: PositiveInt | None = None
+
+
+class ValidationConfig(MeasureConfig, frozen=True, extra="forbid"):
     """A detection file whose AP is measured during the run, with the averaged weights.
 
     Attributes:
         annotations: COCO detection JSON.
         images: folder that the file's names are relative to; None for the annotation file's own.
-        every: steps between validations.
-        patience: validations in a row that bring nothing better before the run stops; None to go on.
         metric: which of COCO's numbers decides.
     """
 
     annotations: Path
     images: Path | None = None
-    every: PositiveInt = 100
-    patience: PositiveInt | None = None
     metric: Literal["AP", "AP50"] = "AP"
 
 
-class TrainConfig(BaseModel, frozen=True, extra="forbid"):
-    """A whole experiment.
+class RunConfig(BaseModel, frozen=True, extra="forbid"):
+    """What every experiment has, whatever it learns.
 
     Attributes:
-        start: the model that training starts from: a folder, or "glip-nano".
-        new_model: or a network with random weights, by its name in `glip.configuration.VARIANTS`.
-        towers: a CLIP model's folder whose image and text encoder the network starts with instead of its own.
+        start: the model that training starts from: a folder, or a shipped model's name.
+        new_model: or a network with random weights, by its name in `networks`.
         output: folder for checkpoints, log and the trained model; an interrupted run there goes on.
-        sources: the mixture.
-        captions: how class lists are drawn.
-        packing: how sentences are packed among captions of other pictures.
-        augmentation: what may happen to pictures.
-        tuning: what is trained.
-        few_shot: how many examples of the sources are used.
+        optimizer: rates and decays.
+        schedule: the course of the learning rate.
         validation: what is measured during the run; None for nothing.
         steps: optimiser steps in all.
         batch_size: pictures a step, of all processes together.
         accumulate: parts that a process takes its share of a batch in, one after the other, to save memory.
         precision: of the forward pass; weights and losses stay float32.
-        gradient_checkpointing: recompute DyConvs, Swin blocks and a trained text encoder's layers in the backward pass,
-            to save memory.
+        gradient_checkpointing: compute activations again in the backward pass, to save memory.
         compile: let torch.compile make the network faster, where a compiler is at hand; the first steps take minutes.
-        sharded: whether several processes share weights, gradients and optimiser states (FSDP) or copy them (DDP).
         ema_decay: of the averaged weights that are exported; 0 for the last weights.
         seed: of all chance.
         workers: processes that read pictures.
@@ -114,27 +115,20 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
         trackers: of accelerate, such as "tensorboard" or "wandb", besides the JSONL log.
     """
 
+    networks: ClassVar[Collection[str]] = ()
+
     start: Path | None = None
     new_model: str | None = None
-    towers: Path | None = None
     output: Path
-    sources: tuple[SourceConfig, ...] = Field(min_length=1)
-    captions: CaptionRule = CaptionRule()
-    packing: PackingRule = PackingRule()
-    augmentation: AugmentationRule = AugmentationRule()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    losses: LossWeights = LossWeights()
-    tuning: TuningConfig = TuningConfig()
-    few_shot: FewShotConfig = FewShotConfig()
-    validation: ValidationConfig | None = None
+    validation: MeasureConfig | None = None
     steps: PositiveInt
     batch_size: PositiveInt = 8
     accumulate: PositiveInt = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
     compile: bool = False
-    sharded: bool = False
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     seed: int = 0
     workers: NonNegativeInt = 1
@@ -147,9 +141,38 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     def _check_start(self) -> Self:
         if (self.start is None) == (self.new_model is None):
             raise ValueError("give one of start (a trained model) and new_model (a network's name)")
-        if self.new_model is not None and self.new_model not in VARIANTS:
-            raise ValueError(f"new_model must be one of {sorted(VARIANTS)}, got {self.new_model!r}")
+        if self.new_model is not None and self.new_model not in self.networks:
+            raise ValueError(f"new_model must be one of {sorted(self.networks)}, got {self.new_model!r}")
         return self
+
+
+class TrainConfig(RunConfig, frozen=True, extra="forbid"):
+    """A whole experiment on boxes and words.
+
+    Attributes:
+        towers: a CLIP model's folder whose image and text encoder the network starts with instead of its own.
+        sources: the mixture.
+        captions: how class lists are drawn.
+        packing: how sentences are packed among captions of other pictures.
+        augmentation: what may happen to pictures.
+        losses: what each term is multiplied with.
+        tuning: what is trained.
+        few_shot: how many examples of the sources are used.
+        sharded: whether several processes share weights, gradients and optimiser states (FSDP) or copy them (DDP).
+    """
+
+    networks: ClassVar[Collection[str]] = VARIANTS
+
+    towers: Path | None = None
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    captions: CaptionRule = CaptionRule()
+    packing: PackingRule = PackingRule()
+    augmentation: AugmentationRule = AugmentationRule()
+    losses: LossWeights = LossWeights()
+    tuning: TuningConfig = TuningConfig()
+    few_shot: FewShotConfig = FewShotConfig()
+    validation: ValidationConfig | None = None
+    sharded: bool = False
 
 
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:

@@ -33,6 +33,19 @@ def find_model(name_or_path: str | Path) -> Path:
     return path
 
 
+def find_model_folder(name_or_path: str | Path) -> Path:
+    """As `find_model`, where a file will not do.
+
+    Raises:
+        CheckpointError: it is a file.
+        FileError: there is no such model.
+    """
+    folder = find_model(name_or_path)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: is a file; give a folder that save_pretrained wrote")
+    return folder
+
+
 def check_model_folder(folder: Path, *, kind: str = GlipConfig.model_type) -> None:
     """Refuse a folder without a config of this kind and readable weights.
 
@@ -45,7 +58,7 @@ def check_model_folder(folder: Path, *, kind: str = GlipConfig.model_type) -> No
     """
     found = model_kind(folder)
     if found != kind:
-        raise CheckpointError(f"{folder}: config.json is of a {found!r} model, expected {kind!r}")
+        raise CheckpointError(f"{folder}: config.json is of a {found!r} model, expected {kind!r}; give another folder")
     if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
         names = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
     else:

@@ -187,5 +187,7 @@ def test_a_tower_that_lacks_a_tensor_is_refused_and_nothing_is_copied() -> None:
 
 
 def test_dropout_may_differ_between_the_two() -> None:
-    calm = {**TINY_TEXT, "hidden_dropout_prob": 0.0}
-    copy_towers(tiny_clip("csp"), tiny_model("csp", text=calm))
+    clip, glip = tiny_clip("csp"), tiny_model("csp", text={**TINY_TEXT, "hidden_dropout_prob": 0.0})
+    copy_towers(clip, glip)
+    given, own = (next(model.text_encoder.parameters()) for model in (clip, glip))
+    assert torch.equal(given, own)
