@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from glip.answering import Answer
     from glip.clip_configuration import ClipConfig
     from glip.clip_processing import ClipImageProcessor, ClipProcessor
     from glip.configuration import GlipConfig
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from glip.models.glip import GlipModel
     from glip.predictor import Predictor
     from glip.processing import GlipImageProcessor, GlipProcessor
+    from glip.segmenting import SamSegmenter
     from glip.structures.detections import Detections
     from glip.structures.output import GlipOutput
     from glip.structures.prompt import Phrase, Prompt
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Answer": "glip.answering",
     "Classification": "glip.zero_shot",
     "ClipConfig": "glip.clip_configuration",
     "ClipImageProcessor": "glip.clip_processing",
@@ -46,12 +49,14 @@ _HOMES = {
     "PostProcessor": "glip.detection.postprocess",
     "Predictor": "glip.predictor",
     "Prompt": "glip.structures.prompt",
+    "SamSegmenter": "glip.segmenting",
     "Targets": "glip.structures.targets",
     "Vocabulary": "glip.vocabulary",
     "ZeroShotClassifier": "glip.zero_shot",
 }
 
 __all__ = [
+    "Answer",
     "Classification",
     "ClipConfig",
     "ClipImageProcessor",
@@ -68,6 +73,7 @@ __all__ = [
     "PostProcessor",
     "Predictor",
     "Prompt",
+    "SamSegmenter",
     "Targets",
     "Vocabulary",
     "ZeroShotClassifier",

@@ -6,7 +6,7 @@ Variants are functions that state what differs (`glip_tiny_a`, `glip_tiny`, `gli
 
 import copy
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any, Literal
 
@@ -36,6 +36,23 @@ BACKBONE_FIELDS: dict[str, dict[str, Any]] = {
     "timm": {"name": ..., "out_indices": [2, 3, 4]},
     "transformers": {"config": ...},
 }
+# Which heads of GLIPv2 there are, and the numbers that each takes.
+HEAD_FIELDS: dict[str, dict[str, Any]] = {
+    # instance masks: `layers` convolutions or hourglasses on `resolution` x `resolution` places of a box, masks twice
+    # as fine
+    "masks": {"extractor": "conv", "layers": 4, "channels": 256, "resolution": 14},
+    # which word was hidden
+    "mlm": {},
+    # a sentence of at most `max_tokens`; the decoder looks at a grid of at most `grid` x `grid` places of the level
+    # with the given stride
+    "captioning": {"layers": 3, "max_tokens": 40, "grid": 14, "stride": 16},
+    # one of the `answers`; the caption is the question, whose words look at such a grid, too
+    "vqa": {"answers": ..., "layers": 2, "width": 512, "grid": 14, "stride": 16},
+    # regions and words of all images of a batch, in `width` dimensions
+    "contrast": {"width": 64},
+}
+MASK_EXTRACTORS = ("conv", "hourglass")
+HEAD_LEAST = {"resolution": 4, "max_tokens": 3}  # of whole numbers; the others may be 1
 
 
 class GlipConfig(PreTrainedConfig):
@@ -57,8 +74,15 @@ class GlipConfig(PreTrainedConfig):
         max_tokens: longest caption, CLS and SEP included.
         mask_padding: whether fusion and pooling ignore the padding of an image batch. Off for official weights,
             whose scores depend on the padding.
+        residual: whether fusion and DyConv add to what they are given, by learned shares that start near nothing,
+            rather than replace it; for a network that starts from a trained detector.
+        box_bins: places on each side's scale where the head puts its probabilities, 0 strides to box_bins - 1
+            (Generalized Focal Loss, section 3.2); 0 for the published four numbers a box.
+        cues: whether place, level and colours are added to the pyramid (`glip.models.cues`).
         prompt_length: words whose features get a learned addition (prompt tuning; the published number is 1000); 0
             for none.
+        heads: GLIPv2's heads that the network has beside detection, each with its numbers (`HEAD_FIELDS`); they change
+            nothing about detection.
 
     Raises:
         ConfigError: a name is unknown, or a value is impossible.
@@ -80,7 +104,11 @@ class GlipConfig(PreTrainedConfig):
     strides: tuple[int, ...] | list[int] = (8, 16, 32, 64, 128)
     max_tokens: int = 256
     mask_padding: bool = False
+    residual: bool = False
+    box_bins: int = 0
+    cues: bool = False
     prompt_length: int = 0
+    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse unknown names, which transformers would keep silently, and fill in the backbone's defaults."""
@@ -92,6 +120,7 @@ class GlipConfig(PreTrainedConfig):
         refuse_unknown("GlipConfig.text", self.text, set(BertConfig().to_dict()))
         self.strides = list(self.strides)
         self._check_values()
+        self.heads = complete_heads("GlipConfig", self.heads, self.strides)
 
     def _check_values(self) -> None:
         for name, least in LEAST.items():
@@ -101,6 +130,8 @@ class GlipConfig(PreTrainedConfig):
         for name in ("fusion_dropout", "drop_block"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"GlipConfig.{name} must be in [0, 1), got {getattr(self, name)}")
+        if not isinstance(self.box_bins, int) or self.box_bins < 0 or self.box_bins == 1:
+            raise ConfigError(f"GlipConfig.box_bins must be 0, or a whole number from 2, got {self.box_bins!r}")
         if not isinstance(self.prompt_length, int) or (self.prompt_length and self.prompt_length < self.max_tokens):
             raise ConfigError(
                 f"GlipConfig.prompt_length must be 0, or at least max_tokens ({self.max_tokens}), "
@@ -163,6 +194,49 @@ def complete_backbone(owner: str, backbone: dict[str, Any]) -> dict[str, Any]:
     return complete
 
 
+def complete_heads(
+    owner: str, heads: dict[str, dict[str, Any]], strides: Sequence[int] | None = None
+) -> dict[str, dict[str, Any]]:
+    """`heads` with each head's defaults filled in.
+
+    Args:
+        owner: what they belong to, for errors.
+        heads: some of `HEAD_FIELDS`, each with some of its numbers.
+        strides: of the pyramid that they stand on; None if that is not known yet.
+
+    Raises:
+        ConfigError: a head or a number's name is unknown, a number is impossible, or one is missing that has no
+            default.
+    """
+    if not isinstance(heads, dict) or not all(isinstance(numbers, dict) for numbers in heads.values()):
+        raise ConfigError(f"{owner}.heads must be a dict of dicts, such as {{'masks': {{}}}}, got {heads!r}")
+    refuse_unknown(f"{owner}.heads", heads, set(HEAD_FIELDS))
+    complete = {}
+    for name, numbers in heads.items():
+        refuse_unknown(f"{owner}.heads.{name}", numbers, set(HEAD_FIELDS[name]))
+        complete[name] = copy.deepcopy({**HEAD_FIELDS[name], **numbers})
+        for key, value in complete[name].items():
+            _check_head_number(f"{owner}.heads.{name}.{key}", key, value)
+        if strides is not None and complete[name].get("stride", strides[0]) not in strides:
+            stride = complete[name]["stride"]
+            raise ConfigError(f"{owner}.heads.{name}.stride must be one of the pyramid's {list(strides)}, got {stride}")
+    return complete
+
+
+def _check_head_number(where: str, name: str, value: Any) -> None:
+    if name == "answers":
+        if not isinstance(value, list) or not value or not all(isinstance(answer, str) for answer in value):
+            shown = "nothing" if value is ... else repr(value)
+            raise ConfigError(f"{where} must be a list of one or more words, got {shown}")
+        if len(set(value)) < len(value):
+            raise ConfigError(f"{where} must name each answer once")
+    elif name == "extractor":
+        if value not in MASK_EXTRACTORS:
+            raise ConfigError(f"{where} must be one of {list(MASK_EXTRACTORS)}, got {value!r}")
+    elif not isinstance(value, int) or isinstance(value, bool) or value < HEAD_LEAST.get(name, 1):
+        raise ConfigError(f"{where} must be a whole number, at least {HEAD_LEAST.get(name, 1)}, got {value!r}")
+
+
 SWIN_LARGE = {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48], "window_size": 12}
 
 
@@ -196,13 +270,40 @@ def glip_nano() -> GlipConfig:
             "num_attention_heads": 12,
             "intermediate_size": 1536,
         },
-        channels=128,
+        channels=160,  # the trunk's 128, and the cues
         num_blocks=2,
-        fusion_dim=256,
+        fusion_dim=96,
         fusion_heads=4,
         fusion_dropout=0.0,
         top_down=False,
         drop_block=0.0,
+        strides=(8, 16, 32),
+        residual=True,
+        box_bins=11,
+        cues=True,
+    )
+
+
+SWIN_BASE = {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32], "window_size": 7}
+GLIPV2_HEADS: dict[str, dict[str, Any]] = {"masks": {}, "mlm": {}, "captioning": {}, "contrast": {}}
+
+
+def glipv2_tiny() -> GlipConfig:
+    """GLIPv2-T: GLIP-T with the heads that need no list of answers; no published weights, nor those below."""
+    return GlipConfig(heads=GLIPV2_HEADS)
+
+
+def glipv2_base() -> GlipConfig:
+    """GLIPv2-B: Swin-B."""
+    return GlipConfig(backbone={"kind": "swin", **SWIN_BASE, "drop_path_rate": 0.3}, heads=GLIPV2_HEADS)
+
+
+def glipv2_huge() -> GlipConfig:
+    """GLIPv2-H, with Swin-L for the paper's CoSwin-H, which was never published."""
+    return GlipConfig(
+        backbone={"kind": "swin", **SWIN_LARGE, "drop_path_rate": 0.4},
+        num_blocks=8,
+        heads={**GLIPV2_HEADS, "masks": {"extractor": "hourglass"}},
     )
 
 
@@ -212,6 +313,9 @@ VARIANTS: dict[str, Callable[[], GlipConfig]] = {
     "glip-l": glip_large,
     "glip-r50": glip_resnet50,
     "glip-nano": glip_nano,
+    "glipv2-t": glipv2_tiny,
+    "glipv2-b": glipv2_base,
+    "glipv2-h": glipv2_huge,
 }
 """Networks by name, for training from nothing."""
 

@@ -104,7 +104,7 @@ class GlipImageProcessor(BaseImageProcessor):
         self, outputs: Mapping[str, Any], threshold: float = 0.1, target_sizes: Tensor | None = None
     ) -> list[ResultDict]:
         """What transformers' pipeline asks for: the whole caption is the one thing that is looked for."""
-        output = GlipOutput(**{name: outputs[name] for name in GlipOutput.__dataclass_fields__})
+        output = GlipOutput(**{name: outputs[name] for name in GlipOutput.__dataclass_fields__ if name in outputs})
         return [
             _as_dict(found)
             for found in _decode(output, _whole_captions(output), threshold, target_sizes, PostProcessor())

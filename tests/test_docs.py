@@ -1,8 +1,8 @@
 """What the docs show works: Python blocks run, `glip` commands run, YAML experiments are valid, pages are found.
 
-A page's blocks run in order and share their names. They run in a folder that holds a copy of docs/photos and nothing
-else, so that `docs/photos/coffee.jpg` is found and nothing is written into the repository. A block that cannot run
-there has `<!-- not run -->` on the line before it.
+A page's blocks run in order and share their names. They run in a folder that holds a copy of docs/photos, a tiny model
+with heads as `runs/heads/model`, and nothing else, so that `docs/photos/coffee.jpg` is found and nothing is written
+into the repository. A block that cannot run there has `<!-- not run -->` on the line before it.
 """
 
 import re
@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import PreTrainedTokenizerBase
 
 from glip.cli.main import app
 from glip.engine.config import read_config
+from tests.reference.tiny_predictor import tiny_predictor
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -97,11 +99,22 @@ def nav_files(nav: list[Any]) -> Iterator[str]:
 NAV = list(nav_files(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
 
 
+@pytest.fixture(scope="session")
+def headed_model(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """A saved model that has GLIPv2's heads and has learnt nothing."""
+    folder = tmp_path_factory.mktemp("headed")
+    predictor = tiny_predictor(tokenizer)
+    predictor.model.save_pretrained(folder)
+    predictor.processor.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A current folder with the photos; what the blocks wrote goes with it."""
+def workplace(tmp_path: Path, headed_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A current folder with the photos and a model with heads; what the blocks wrote goes with it."""
     folder = tmp_path / "workplace"
     shutil.copytree(DOCS / "photos", folder / "docs" / "photos")
+    shutil.copytree(headed_model, folder / "runs" / "heads" / "model")
     monkeypatch.chdir(folder)
     yield folder
     shutil.rmtree(folder)
@@ -135,7 +148,10 @@ def test_the_yaml_blocks_are_experiments_of(page: Path, tmp_path: Path) -> None:
     "page",
     [
         pytest.param(page, id=page)
-        for page in ("docs/index.md", "docs/how_to/detect.md", "docs/how_to/weights.md", "docs/how_to/classify.md")
+        for page in (
+            "docs/index.md",
+            *(f"docs/how_to/{name}.md" for name in ("detect", "weights", "classify", "masks", "captions", "questions")),
+        )
     ],
 )
 def test_there_is_python_to_run_in(page: str) -> None:

@@ -12,13 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from glip.data.compositional import Pair
-from glip.data.describe import Words
+from glip.data.describe import COLOURS, Words
 from glip.errors import FileError
+from glip.models.cues import PALETTE
 from glip.predictor import Predictor
-from tools.distil_nano import BOXED, quality_focal_loss
 from tools.evaluate_pipeline import TwoModels, paired_interval
 from tools.evaluate_scenes import answers
-from tools.nano_phrases import Phrases
+from tools.nano_phrases import Drawn, Phrases
+from tools.nano_words import Goal, Places, cue_factors
 from tools.unpack_cutouts import resource_entries, write_cutouts
 
 # --- phrases -----------------------------------------------------------------------------------------------------
@@ -60,27 +61,57 @@ def test_what_a_phrase_means(phrases: Phrases, form: str, shares: list[float]) -
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_caption_holds_its_phrases_where_the_spans_say(phrases: Phrases, seed: int) -> None:
-    prompt, shares = phrases.caption([1], random.Random(seed))
-    assert len(prompt.phrases) == len(shares) >= 1
-    for phrase in prompt.phrases:
-        assert [prompt.caption[start:end] for start, end in phrase.spans] == [phrase.text]
+    prompt, drawn = phrases.caption([1], random.Random(seed))
+    assert len(prompt.phrases) == len(drawn) >= 1
+    for phrase, meant in zip(prompt.phrases, drawn, strict=True):
+        assert [prompt.caption[start:end] for start, end in phrase.spans] == [phrase.text] == [meant.text]
 
 
-# --- distillation ------------------------------------------------------------------------------------------------
+def test_a_phrase_means_the_colour_that_it_names(phrases: Phrases) -> None:
+    draw = random.Random(0)
+    drawn = [phrases.draw([], draw) for _ in range(200)]
+    coloured = [phrase for phrase in drawn if set(phrase.cues) & set(COLOURS)]
+    assert coloured
+    for phrase in coloured:
+        assert all(cue in phrase.text.split() for cue in phrase.cues if cue in COLOURS)
 
 
-def test_the_distillation_loss_of_one_token_by_hand() -> None:
-    """|sigmoid(0) - 0.8|^2 x cross-entropy(0, 0.8), divided by the wanted scores, at least 1."""
-    loss = quality_focal_loss(torch.zeros(1, 1, 1), torch.full((1, 1, 1), 0.8), torch.ones(1, 1))
-    assert loss.item() == pytest.approx(0.3**2 * 0.6931472)
+# --- the words' start --------------------------------------------------------------------------------------------
 
 
-def test_padding_teaches_nothing_and_missing_levels_teach_absence() -> None:
-    logits = torch.zeros(1, 2, 2)
-    wanted = torch.zeros(1, 1, 2)  # the second position has no teacher
-    loss = quality_focal_loss(logits, wanted, torch.tensor([[1, 0]]))
-    assert loss.item() == pytest.approx(2 * 0.25 * 0.6931472)
-    assert BOXED > 0
+@pytest.mark.parametrize(
+    ("cue", "fits", "not_"),
+    [
+        ("left", (0.0, 0.4, 0.3, 0.6), (0.7, 0.4, 1.0, 0.6)),
+        ("right", (0.7, 0.4, 1.0, 0.6), (0.0, 0.4, 0.3, 0.6)),
+        ("top", (0.4, 0.0, 0.6, 0.3), (0.4, 0.7, 0.6, 1.0)),
+        ("bottom", (0.4, 0.7, 0.6, 1.0), (0.4, 0.0, 0.6, 0.3)),
+        ("middle", (0.4, 0.4, 0.6, 0.6), (0.0, 0.4, 0.2, 0.6)),
+        ("small", (0.4, 0.4, 0.45, 0.45), (0.1, 0.1, 0.9, 0.9)),
+        ("big", (0.1, 0.1, 0.9, 0.9), (0.4, 0.4, 0.45, 0.45)),
+        ("front", (0.2, 0.4, 0.9, 1.0), (0.4, 0.3, 0.5, 0.4)),
+        ("back", (0.4, 0.3, 0.5, 0.4), (0.2, 0.4, 0.9, 1.0)),
+    ],
+)
+def test_a_box_where_a_cue_says_fits_it(cue: str, fits: Sequence[float], not_: Sequence[float]) -> None:
+    factors = cue_factors(torch.tensor([fits, not_]), torch.zeros(2, PALETTE))[cue]
+    assert factors[0] > 0.8
+    assert factors[1] < 0.3
+
+
+def test_a_third_of_red_swatches_makes_a_thing_red_and_nothing_else() -> None:
+    colours = torch.zeros(1, PALETTE)
+    colours[0, 1] = 0.35  # the second swatch of red
+    factors = cue_factors(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), colours)
+    assert factors["red"] == 1
+    assert factors["blue"] == pytest.approx(0.2)
+
+
+def test_a_goals_truth_is_the_classes_probability_times_the_cues_fit() -> None:
+    places = Places(torch.ones(2, 3), torch.tensor([[0.5, 0.25], [0.0, 1.0]]), {"red": torch.tensor([1.0, 0.2])})
+    either = torch.tensor([1.0, 1.0])
+    truth = Goal(places).truth(slice(None), [Drawn("thing", either), Drawn("red thing", either, ("red",))])
+    torch.testing.assert_close(truth, torch.tensor([[0.75, 1.0], [0.75, 0.2]]))
 
 
 def test_the_pipelines_best_box_depends_on_the_words(predictor: Predictor) -> None:

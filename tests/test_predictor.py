@@ -285,9 +285,9 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     encode = GlipModel.encode_image
 
-    def encode_image(self: GlipModel, pixel_values: Tensor) -> list[Tensor]:
+    def encode_image(self: GlipModel, pixel_values: Tensor, image_sizes: Tensor) -> list[Tensor]:
         calls.append(len(pixel_values))
-        return encode(self, pixel_values)
+        return encode(self, pixel_values, image_sizes)
 
     monkeypatch.setattr(GlipModel, "encode_image", encode_image)
     return calls

@@ -2,7 +2,8 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,12 +13,29 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, BertModel
 
 from glip.data.captions import with_article
-from glip.data.describe import JOINTS, Words, plural
+from glip.data.describe import COLOURS, JOINTS, Words, plural
 from glip.structures.prompt import Phrase, Prompt
 from glip.text.prompts import SEPARATOR
 
 NEARNESS = 0.1  # temperature of names' likeness
+COMMON_WORDS = 5000
+OTHER, WIDE = 0.2, 0.1  # shares of phrases that name no class, or several
 JOINED = 0.5  # share of captions that are sentences and not lists
+COLOURED, SIZED, PLACED = 0.2, 0.12, 0.2  # shares of phrases that say so
+SIZES = {
+    "small": ("small", "little", "tiny", "smaller"),
+    "big": ("big", "large", "huge", "larger"),
+}
+SHADES = ("dark", "light", "bright")
+SIDES = {
+    "left": ("{} on the left", "left {}", "{} to the left", "leftmost {}", "{} on the left side", "{} at the far left"),
+    "right": ("{} on the right", "right {}", "{} to the right", "rightmost {}", "{} on the right side"),
+    "top": ("{} at the top", "top {}", "upper {}", "{} above"),
+    "bottom": ("{} at the bottom", "bottom {}", "lower {}", "{} below"),
+    "middle": ("{} in the middle", "middle {}", "{} in the center", "{} in the centre"),
+    "front": ("{} in front", "{} in the foreground", "{} closest to the camera", "nearest {}", "front {}"),
+    "back": ("{} in the background", "{} in the back", "{} behind", "farthest {}"),
+}
 ARTICLES = ("", "", "a", "a", "the", "the", "his", "two", "some", "one")
 
 
@@ -49,6 +67,21 @@ class Likeness:
         return F.normalize(torch.cat(rows), dim=-1)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A phrase and what it means.
+
+    Attributes:
+        text: the phrase.
+        shares: `(80,)`, the share of each class in its meaning.
+        cues: what else it says: colours, keys of `SIZES` and `SIDES`.
+    """
+
+    text: str
+    shares: Tensor
+    cues: tuple[str, ...] = ()
+
+
 class Phrases:
     """Phrases, and the share that each of COCO's classes has in their meaning."""
 
@@ -78,12 +111,12 @@ class Phrases:
         shares[list(members)] = 1
         return shares
 
-    def draw(self, seen: Sequence[int], draw: random.Random) -> tuple[str, Tensor]:
-        """A noun with or without article and adjective, and its classes' shares."""
+    def draw(self, seen: Sequence[int], draw: random.Random) -> Drawn:
+        """A noun with or without article, adjective, colour, size and side."""
         roll = draw.random()
-        if roll < 0.15:
+        if roll < OTHER:
             form = draw.choice(self.others)
-        elif roll < 0.25:
+        elif roll < OTHER + WIDE:
             form = draw.choice(self.wide)
         else:
             index = draw.choice(seen) if seen and draw.random() < 0.5 else draw.randrange(len(self.classes))
@@ -91,35 +124,56 @@ class Phrases:
             form = forms[0] if draw.random() < 0.5 else draw.choice(forms)
         shares = self.shares[form]
         if form.startswith("a "):
-            return form, shares
-        text = form
-        if draw.random() < 0.4:
-            is_person = shares[0] > 0.5
-            text = f"{draw.choice(self.words.person_adjectives if is_person else self.words.adjectives)} {text}"
-        article = draw.choice(("", "", "a", "a", "the", "the", "his", "two", "some", "one"))
-        if article == "a":
-            return with_article(text), shares
-        return f"{article} {text}".strip(), shares
+            return Drawn(form, shares)
+        text, cues = self._adorned(form, draw, is_person=bool(shares[0] > 0.5))
+        article = draw.choice(ARTICLES)
+        text = with_article(text) if article == "a" else f"{article} {text}".strip()
+        return Drawn(text, shares, cues)
 
-    def caption(self, seen: Sequence[int], draw: random.Random) -> tuple[Prompt, Tensor]:
-        """A caption of one to twelve phrases, and their shares `(P, 80)`."""
+    def _adorned(self, noun: str, draw: random.Random, *, is_person: bool) -> tuple[str, tuple[str, ...]]:
+        cues: list[str] = []
+        if draw.random() < COLOURED:
+            cues.append(draw.choice(COLOURS))
+            noun = f"{cues[-1]} {noun}"
+            if draw.random() < 0.15:
+                noun = f"{draw.choice(SHADES)} {noun}"
+        elif draw.random() < 0.4:
+            adjectives = self.words.person_adjectives if is_person else self.words.adjectives
+            noun = f"{draw.choice(adjectives)} {noun}"
+        for share, forms in ((SIZED, SIZES), (PLACED, SIDES)):
+            if draw.random() < share:
+                cues.append(draw.choice(list(forms)))
+                form = draw.choice(forms[cues[-1]])
+                noun = form.format(noun) if "{}" in form else f"{form} {noun}"
+        return noun, tuple(cues)
+
+    def caption(self, seen: Sequence[int], draw: random.Random) -> tuple[Prompt, list[Drawn]]:
+        """A caption of one to twelve phrases, and what they mean."""
         is_sentence = draw.random() < JOINED
         drawn = [self.draw(seen, draw) for _ in range(draw.randint(1, 5 if is_sentence else 12))]
         caption, phrases = "", []
-        for index, (text, _) in enumerate(drawn):
+        for index, phrase in enumerate(drawn):
             caption += (draw.choice((*JOINTS, " on ", " behind ")) if is_sentence else SEPARATOR) if index else ""
-            phrases.append(Phrase(text, ((len(caption), len(caption) + len(text)),), index))
-            caption += text
+            phrases.append(Phrase(phrase.text, ((len(caption), len(caption) + len(phrase.text)),), index))
+            caption += phrase.text
         if is_sentence and self.words.settings and draw.random() < 0.3:
             caption += f" {draw.choice(self.words.settings)}"
         caption += draw.choice(("", "."))
-        return Prompt(caption, tuple(phrases)), torch.stack([shares for _, shares in drawn])
+        return Prompt(caption, tuple(phrases)), drawn
 
 
 def read_phrases(photos: Path, words: Path, minilm: Path) -> Phrases:
     """COCO's classes in the words of a YAML file, and the labels of the sets without boxes."""
     classes = coco_classes(photos)
-    return Phrases(classes, Words(**yaml.safe_load(words.read_text())), labels(photos), Likeness(classes, minilm))
+    likeness = Likeness(classes, minilm)
+    others = sorted({*labels(photos), *common_words(likeness.tokenizer.get_vocab())})
+    return Phrases(classes, Words(**yaml.safe_load(words.read_text())), others, likeness)
+
+
+def common_words(vocabulary: Iterable[str]) -> list[str]:
+    """Some whole words of a tokenizer's vocabulary, of all parts of speech."""
+    whole = sorted(word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2)
+    return random.Random(0).sample(whole, COMMON_WORDS)
 
 
 def coco_classes(photos: Path) -> list[str]:

@@ -1,11 +1,11 @@
-"""Pictures in, detections to the terminal, to a drawn picture and to JSON."""
+"""Pictures in; what was found to the terminal, to a drawn picture and to JSON."""
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from glip.errors import ConfigError, FileError, GlipError, ImageError, PromptError
 from glip.files import check_picture
@@ -16,8 +16,22 @@ if TYPE_CHECKING:
 
     from glip.predictor import Predictor
 
+Result = TypeVar("Result")
 
-Search = Callable[["Predictor", "Image.Image"], Detections]
+
+@dataclass(frozen=True)
+class Report(Generic[Result]):
+    """How what was found in one picture is shown.
+
+    Attributes:
+        lines: for the terminal.
+        record: for JSON.
+        draw: a copy of the picture with it; None where there is nothing to draw.
+    """
+
+    lines: Callable[[Result], list[str]]
+    record: Callable[[Result], Any]
+    draw: Callable[[Result, "Image.Image"], "Image.Image"] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +94,12 @@ class Job:
     device: str
     calibrator: Path | None = None
 
-    def run(self, search: Search) -> None:
+    def run(self, search: "Callable[[Predictor, Image.Image], Result]", report: Report[Result]) -> None:
         """Search every picture; one that cannot be read is reported, and the others are still done.
+
+        Args:
+            search: what is done with each picture.
+            report: how the results are shown.
 
         Raises:
             GlipError: nothing could be done, or at least one picture failed.
@@ -91,35 +109,35 @@ class Job:
         images = [image for path in self.paths for image in list_images(path)]
         self.sinks.check(images)
         predictor = load_predictor(self.model, self.device, calibrator=self.calibrator)
-        results: dict[str, Detections] = {}
+        results: dict[str, Any] = {}
         failures: list[GlipError] = []
         for image, picture in zip(_progress(images), read_ahead(_picture_or_error, images), strict=True):
             if isinstance(picture, GlipError):
                 failures.append(picture)
                 continue
             found = search(predictor, picture)
-            results[str(image)] = found
-            _say(image, found, several=len(images) > 1)
-            self._draw(image, picture, images, found)
+            results[str(image)] = report.record(found)
+            prefix = f"{image}\t" if len(images) > 1 else ""
+            for line in report.lines(found):
+                print(f"{prefix}{line}")
+            if report.draw is not None and self.sinks.picture is not None:
+                self._save(image, images, report.draw(found, picture))
         self._write(results, several=len(images) > 1)
         if failures:
             for failure in failures[:-1]:
                 sys.stderr.write(f"error: {failure}\n")
             raise failures[-1]
 
-    def _draw(self, image: Path, picture: "Image.Image", images: Sequence[Path], found: Detections) -> None:
-        if self.sinks.picture is None:
-            return
+    def _save(self, image: Path, images: Sequence[Path], drawn: "Image.Image") -> None:
         target = self.sinks.picture_of(image, images)
         if len(images) > 1:
             target.parent.mkdir(exist_ok=True)
-        found.draw(picture).save(target)
+        drawn.save(target)
 
-    def _write(self, results: dict[str, Detections], *, several: bool) -> None:
+    def _write(self, results: dict[str, Any], *, several: bool) -> None:
         if self.sinks.records is None or not results:
             return
-        records = {image: found.to_dicts() for image, found in results.items()}
-        content = records if several else next(iter(records.values()))
+        content = results if several else next(iter(results.values()))
         self.sinks.records.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -190,11 +208,18 @@ def _progress(images: Sequence[Path]) -> Iterator[Path]:
     yield from track(images, description="pictures", console=Console(stderr=True))
 
 
-def _say(image: Path, found: Detections, *, several: bool) -> None:
-    """One line for each box on standard output."""
-    prefix = f"{image}\t" if several else ""
+def _lines(found: Detections) -> list[str]:
+    """One for each box."""
     if not len(found):
-        print(f"{prefix}nothing found; a lower --threshold shows less certain boxes")
-    for record in found.to_dicts():
-        corners = " ".join(f"{edge:.0f}" for edge in record["box"].values())
-        print(f"{prefix}{record['label']}\t{record['score']:.2f}\t{corners}")
+        return ["nothing found; a lower --threshold shows less certain boxes"]
+    return [
+        f"{record['label']}\t{record['score']:.2f}\t{corners_of(record['box'].values())}" for record in found.to_dicts()
+    ]
+
+
+def corners_of(box: Iterable[float]) -> str:
+    """A box as the terminal shows it: x1 y1 x2 y2."""
+    return " ".join(f"{edge:.0f}" for edge in box)
+
+
+BOXES = Report(_lines, Detections.to_dicts, Detections.draw)

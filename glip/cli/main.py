@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from glip.cli import classify, data, diagnose, evaluate, pseudo_label, train
+from glip.cli import classify, data, diagnose, evaluate, heads, pseudo_label, train
 from glip.cli.options import (
     CalibratorFile,
     Device,
@@ -37,6 +37,8 @@ evaluate.app.command()(classify.retrieval)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(data.app, name="data")
 app.command()(classify.classify)
+app.command()(heads.caption)
+app.command()(heads.answer)
 app.command()(train.train)
 app.command()(pseudo_label.pseudo_label)
 
@@ -48,6 +50,9 @@ def detect(
         str, typer.Option("--labels", "-l", help="Class names, separated by commas: 'cat, remote control'.")
     ],
     threshold: ThresholdText = None,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Say which pixels are each thing's; needs a model with a mask head.")
+    ] = False,
     output: DrawnPicture = None,
     json: JsonFile = None,
     model: ModelName = "glip-nano",
@@ -59,12 +64,13 @@ def detect(
 
     Example: glip detect street.jpg --labels "car, traffic light, person" --output found.png
     """
-    from glip.cli.grounding import Job, Sinks, parse_labels, parse_threshold
+    from glip.cli.grounding import BOXES, Job, Sinks, parse_labels, parse_threshold
 
     names = parse_labels(labels)
     limit = parse_threshold(threshold)
     Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device, calibrator=calibrator).run(
-        lambda predictor, image: predictor.detect(image, names, threshold=limit)
+        lambda predictor, image: (predictor.segment if masks else predictor.detect)(image, names, threshold=limit),
+        BOXES,
     )
 
 
@@ -90,12 +96,12 @@ def ground(
 
     Example: glip ground sofa.jpg "a cat next to two remotes" --output found.png
     """
-    from glip.cli.grounding import Job, Sinks, parse_labels, parse_threshold
+    from glip.cli.grounding import BOXES, Job, Sinks, parse_labels, parse_threshold
 
     wanted = None if phrases is None else parse_labels(phrases)
     limit = parse_threshold(threshold)
     Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device, calibrator=calibrator).run(
-        lambda predictor, image: predictor.ground(image, caption, wanted, threshold=limit)
+        lambda predictor, image: predictor.ground(image, caption, wanted, threshold=limit), BOXES
     )
 
 
@@ -114,10 +120,10 @@ def refer(
 
     Example: glip refer sofa.jpg "the cat on the left" --output found.png
     """
-    from glip.cli.grounding import Job, Sinks
+    from glip.cli.grounding import BOXES, Job, Sinks
 
     Job(images, Sinks(output, json, overwrite=overwrite), model=model, device=device, calibrator=calibrator).run(
-        lambda predictor, image: predictor.refer(image, expression)
+        lambda predictor, image: predictor.refer(image, expression), BOXES
     )
 
 

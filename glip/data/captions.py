@@ -39,11 +39,13 @@ def make_prompt(example: Example, rule: CaptionRule, draw: random.Random) -> tup
     """A caption for the example, and which of its phrases each object belongs to.
 
     A detection example gets its present classes and some absent ones, in random order. A grounding example keeps its
-    sentence; absent names may follow it, so that "not there" is learnt too.
+    sentence; absent names may follow it, so that "not there" is learnt too. A question stands alone and names nothing.
 
     Returns:
         The prompt, and for each object of the example the index of its phrase, -1 where the caption does not name it.
     """
+    if example.question is not None:
+        return Prompt(example.question, ()), [-1] * len(example.objects)
     if example.caption is None:
         return _class_list(example, rule, draw)
     return _sentence(example, draw, rule)
@@ -67,8 +69,15 @@ def swap_sides(example: Example) -> Example:
     for thing in example.objects:
         spans = tuple((_moved(example, start), _moved(example, end)) for start, end in thing.spans)
         objects.append(replace(thing, name=_SIDE.sub(_other_side, thing.name), spans=spans))
-    absent = tuple(_SIDE.sub(_other_side, name) for name in example.absent)
-    return replace(example, caption=caption, objects=tuple(objects), absent=absent)
+    return replace(
+        example,
+        caption=caption,
+        objects=tuple(objects),
+        absent=tuple(_SIDE.sub(_other_side, name) for name in example.absent),
+        description=None if example.description is None else _SIDE.sub(_other_side, example.description),
+        question=None if example.question is None else _SIDE.sub(_other_side, example.question),
+        answers=tuple((_SIDE.sub(_other_side, answer), share) for answer, share in example.answers),
+    )
 
 
 def _other_side(match: re.Match[str]) -> str:

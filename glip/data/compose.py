@@ -1,4 +1,4 @@
-"""Scenes put together from named cut-outs on real backgrounds, with exact boxes.
+"""Scenes put together from named cut-outs on real backgrounds, with exact boxes and masks.
 
 All chance comes from one seed: the same seed gives the same scene.
 """
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from torch import Tensor
 
 from glip.data.describe import COLOURS, Box, Placed
 from glip.errors import FileError
@@ -32,6 +35,7 @@ DYES = {  # dark, light and middle shade
 }
 MIN_SIDE = 64  # pixels of a cut-out's longer side
 MIN_VISIBLE = 0.7  # share of a cut-out's box that later ones may leave
+HALF_OPAQUE = 128  # of 255: from here on a pixel is the thing's
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,17 @@ class Background:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A composed picture and what is in it."""
+    """A composed picture and what is in it.
+
+    Attributes:
+        image: the picture.
+        things: N of them, from the back to the front.
+        masks: `(N, H, W)` bool, the pixels where each thing is seen; what a later one hides is the later one's.
+    """
 
     image: Image.Image
     things: tuple[Placed, ...]
+    masks: Tensor
 
 
 def read_cutouts(folder: Path) -> list[CutOut]:
@@ -109,6 +120,7 @@ def compose_scene(cutouts: Sequence[CutOut], backgrounds: Sequence[Path], seed: 
     draw = random.Random(seed)
     canvas = draw_background(backgrounds, side, draw)
     placed: list[Placed] = []
+    alphas: list[Tensor] = []
     chosen = [draw.choice(list(cutouts)) for _ in range(draw.randint(1, 5))]
     if draw.random() < 0.5:  # the same name twice: the words beside the name must tell them apart
         chosen.append(chosen[0])
@@ -116,9 +128,34 @@ def compose_scene(cutouts: Sequence[CutOut], backgrounds: Sequence[Path], seed: 
         box = _free_place(cutout, canvas.size, placed, draw)
         if box is not None:
             colour = _colour_for(cutout, draw)
-            paste(canvas, cutout, box, colour, draw)
+            alphas.append(_on_canvas(paste(canvas, cutout, box, colour, draw), box, canvas.size))
             placed.append(Placed(cutout.name, box, colour))
-    return Scene(canvas, tuple(placed))
+    return Scene(canvas, tuple(placed), visible_masks(alphas, canvas.size))
+
+
+def visible_masks(layers: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Where each of some things, given from the back to the front, is seen.
+
+    Args:
+        layers: `(H, W)` bool each, the whole thing.
+        size: `(width, height)` of the picture.
+
+    Returns:
+        `(N, H, W)` bool; a pixel belongs to the last thing that covers it.
+    """
+    covered = torch.zeros(size[1], size[0], dtype=torch.bool)
+    seen = []
+    for layer in reversed(layers):
+        seen.append(layer & ~covered)
+        covered = covered | layer
+    return torch.stack(seen[::-1]) if seen else covered.new_zeros(0, *covered.shape)
+
+
+def _on_canvas(alpha: Image.Image, box: Box, size: tuple[int, int]) -> Tensor:
+    """The pixels of a picture that a pasted thing covers: `(H, W)` bool."""
+    layer = Image.new("L", size)
+    layer.paste(alpha, (int(box[0]), int(box[1])))
+    return torch.from_numpy(np.asarray(layer) >= HALF_OPAQUE)
 
 
 def draw_background(backgrounds: Sequence[Path], side: int, draw: random.Random) -> Image.Image:
@@ -170,8 +207,12 @@ def dye(picture: Image.Image, colour: str) -> Image.Image:
     return ImageOps.colorize(ImageOps.autocontrast(picture.convert("L")), *DYES[colour])
 
 
-def paste(canvas: Image.Image, cutout: CutOut, box: Box, colour_word: str, draw: random.Random) -> None:
-    """Put the cut-out into its box, dyed, with changed light and a little blur."""
+def paste(canvas: Image.Image, cutout: CutOut, box: Box, colour_word: str, draw: random.Random) -> Image.Image:
+    """Put the cut-out into its box, dyed, with changed light and a little blur.
+
+    Returns:
+        Its alpha channel, as large as the box.
+    """
     size = (int(box[2] - box[0]), int(box[3] - box[1]))
     with Image.open(cutout.file) as opened:
         picture = opened.convert("RGBA").crop(cutout.box).resize(size, Image.Resampling.BILINEAR)
@@ -182,3 +223,4 @@ def paste(canvas: Image.Image, cutout: CutOut, box: Box, colour_word: str, draw:
     if draw.random() < 0.3:
         colour = colour.filter(ImageFilter.GaussianBlur(draw.uniform(0.3, 1.2)))
     canvas.paste(colour, (int(box[0]), int(box[1])), alpha)
+    return alpha

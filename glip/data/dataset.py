@@ -13,11 +13,13 @@ from transformers import PreTrainedTokenizerBase
 from glip.data.captions import CaptionRule, make_prompt
 from glip.data.examples import Example
 from glip.data.packing import PackingRule, foreign_captions, pack
+from glip.data.tasks import TaskMaker, TaskRule
 from glip.data.transforms import AugmentationRule, augment
 from glip.processing import GlipImageProcessor
 from glip.structures.boxes import clip_boxes, scale_boxes
 from glip.structures.prompt import Prompt
 from glip.structures.targets import Targets
+from glip.structures.tasks import TaskTruth
 from glip.text.tokens import tokenize_prompts
 
 MIN_SIDE = 2.0  # pixels of the network's image; a smaller box teaches nothing
@@ -34,6 +36,10 @@ class Sample:
         prompt: its caption.
         name: the picture's file.
         box_loss: whether its boxes teach where edges are.
+        is_grounded: whether the caption's boxes are known; a question's are not.
+        masks: `(N, H, W)` bool over the picture; None where they are not wanted or not known.
+        told: the example as it was changed, for what its words say beyond boxes.
+        seed: of what chance is left.
     """
 
     pixel_values: Tensor
@@ -42,6 +48,10 @@ class Sample:
     prompt: Prompt
     name: str
     box_loss: bool = True
+    is_grounded: bool = True
+    masks: Tensor | None = None
+    told: Example | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +65,7 @@ class Batch:
         attention_mask: `(B, L)` bool, True on real tokens.
         targets: one for each image.
         names: the pictures' files.
+        truth: beyond boxes, for the network's heads; None for a network without.
     """
 
     pixel_values: Tensor
@@ -63,6 +74,7 @@ class Batch:
     attention_mask: Tensor
     targets: tuple[Targets, ...]
     names: tuple[str, ...]
+    truth: TaskTruth | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,7 @@ class GroundingDataset(Dataset[Sample]):
         captions: how captions are drawn.
         augmentation: what may happen to pictures.
         packing: how sentences are packed among captions of other pictures; None for not at all.
+        masks: whether things' masks are drawn.
     """
 
     def __init__(
@@ -105,10 +118,12 @@ class GroundingDataset(Dataset[Sample]):
         captions: CaptionRule,
         augmentation: AugmentationRule,
         packing: Packing | None = None,
+        masks: bool = False,
     ) -> None:
         self.examples = list(examples)
         self.sentences = [example for example in self.examples if example.caption]
         self.packing = packing
+        self.masks = masks
         self.image_processor = image_processor
         self.captions = captions
         self.augmentation = augmentation
@@ -125,7 +140,7 @@ class GroundingDataset(Dataset[Sample]):
         pixels = np.asarray(example.read())
         pixels, example = augment(pixels, example, self.augmentation, draw)
         prompt, phrases = make_prompt(example, self.captions, draw)
-        if self.packing is not None and example.caption:
+        if self.packing is not None and example.caption and example.question is None:
             foreign = foreign_captions(example, self.sentences, self.packing.rule.wanted(draw), draw)
             prompt = pack(prompt, foreign, self.packing.count_tokens, draw)
         values = self.image_processor.normalize_array(
@@ -136,7 +151,27 @@ class GroundingDataset(Dataset[Sample]):
         boxes = clip_boxes(scale_boxes(boxes, pixels.shape[:2], size), size)
         phrase_of_box = torch.tensor(phrases, dtype=torch.int64)
         kept = (phrase_of_box >= 0) & ((boxes[:, 2:] - boxes[:, :2]).min(dim=1).values >= MIN_SIDE)
-        return Sample(values, boxes[kept], phrase_of_box[kept], prompt, str(example.image), example.box_loss)
+        return Sample(
+            values,
+            boxes[kept],
+            phrase_of_box[kept],
+            prompt,
+            str(example.image),
+            example.box_loss,
+            is_grounded=example.question is None,
+            masks=_draw_masks(example, kept, size) if self.masks else None,
+            told=example,
+            seed=seed,
+        )
+
+
+def _draw_masks(example: Example, kept: Tensor, size: tuple[int, int]) -> Tensor | None:
+    """Masks of the objects that are kept, `(N, H, W)` bool; None unless each of them has one."""
+    masks = [thing.mask for thing, is_kept in zip(example.objects, kept.tolist(), strict=True) if is_kept]
+    known = [mask for mask in masks if mask is not None]
+    if not known or len(known) < len(masks):
+        return None
+    return torch.stack([mask.draw(size) for mask in known])
 
 
 class BatchSampler(Sampler[list[Draw]]):
@@ -199,19 +234,34 @@ class Collate:
     Args:
         tokenizer: a fast BERT tokenizer.
         image_processor: how pictures are padded.
+        tasks: what the network's heads learn; None for a network without.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_processor: GlipImageProcessor) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: GlipImageProcessor,
+        tasks: TaskRule | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
+        self.tasks = None if tasks is None else TaskMaker(tokenizer, tasks)
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Pad pictures and captions to the largest."""
         words = tokenize_prompts([sample.prompt for sample in samples], self.tokenizer, truncate=True)
         pixel_values, image_sizes = self.image_processor.pad_batch([sample.pixel_values for sample in samples])
         targets = tuple(
-            Targets(sample.boxes, token_map[sample.phrase_of_box], sample.phrase_of_box, sample.box_loss)
+            Targets(
+                sample.boxes,
+                token_map[sample.phrase_of_box],
+                sample.phrase_of_box,
+                sample.box_loss,
+                sample.masks,
+                sample.is_grounded,
+            )
             for sample, token_map in zip(samples, words.token_maps, strict=True)
         )
         names = tuple(sample.name for sample in samples)
-        return Batch(pixel_values, image_sizes, words.input_ids, words.attention_mask, targets, names)
+        input_ids, truth = (words.input_ids, None) if self.tasks is None else self.tasks(samples, words)
+        return Batch(pixel_values, image_sizes, input_ids, words.attention_mask, targets, names, truth)

@@ -218,7 +218,7 @@ def _enumeration(things: Sequence[Placed], draw: random.Random) -> Sentence:
     mentions = []
     for name in names:
         boxes = tuple(thing.box for thing in things if thing.called == name)
-        phrase = with_article(name) if len(boxes) == 1 else f"{_count(len(boxes))} {plural(name)}"
+        phrase = with_article(name) if len(boxes) == 1 else f"{counted(len(boxes))} {plural(name)}"
         mentions.append(_Mention(phrase, boxes))
     coloured = [thing for thing in things if thing.colour]
     if coloured and draw.random() < NEAR_MISS_SHARE:
@@ -228,7 +228,8 @@ def _enumeration(things: Sequence[Placed], draw: random.Random) -> Sentence:
     return _joined(mentions, [", "] * (len(mentions) - 2) + [" and "], "")
 
 
-def _count(number: int) -> str:
+def counted(number: int) -> str:
+    """The number as a word where it has one here."""
     return NUMBERS[number] if number < len(NUMBERS) else str(number)
 
 
@@ -250,14 +251,14 @@ def _expressions(thing: Placed, things: Sequence[Placed], size: tuple[int, int])
             f"the {thing.name} {relation} the {other.called}"
             for other in others
             if sum(o.name == other.name for o in others) == 1
-            for relation in _relations(thing, other, size)
-            if not any(relation in _relations(twin, other, size) for twin in twins)
+            for relation in relations(thing, other, size)
+            if not any(relation in relations(twin, other, size) for twin in twins)
         ]
     return [
         f"the {thing.called} {relation} the {other.called}"
         for other in others
         if sum(o.name == other.name for o in others) == 1
-        for relation in _relations(thing, other, size)
+        for relation in relations(thing, other, size)
     ]
 
 
@@ -279,7 +280,7 @@ def _size_words(thing: Placed, twins: Sequence[Placed]) -> list[str]:
 
 
 def _side_words(thing: Placed, twins: Sequence[Placed], size: tuple[int, int]) -> list[str]:
-    shared = set.intersection(*(set(_relations(thing, twin, size)) for twin in twins))
+    shared = set.intersection(*(set(relations(thing, twin, size)) for twin in twins))
     names = {
         "to the left of": "on the left",
         "to the right of": "on the right",
@@ -289,12 +290,12 @@ def _side_words(thing: Placed, twins: Sequence[Placed], size: tuple[int, int]) -
     return [where for relation, where in names.items() if relation in shared]
 
 
-def _relations(thing: Placed, other: Placed, size: tuple[int, int]) -> list[str]:
-    """Which spatial words are plainly true of a thing and another."""
+def relations(thing: Placed, other: Placed, size: tuple[int, int]) -> list[str]:
+    """Which spatial words are plainly true of a thing and another, in a picture of `(width, height)` pixels."""
     dx, dy = thing.centre[0] - other.centre[0], thing.centre[1] - other.centre[1]
-    relations = []
+    found = []
     if abs(dx) > max(CLEAR_STEP * size[0], abs(dy)):
-        relations.append("to the left of" if dx < 0 else "to the right of")
+        found.append("to the left of" if dx < 0 else "to the right of")
     if abs(dy) > max(CLEAR_STEP * size[1], abs(dx)):
-        relations.append("above" if dy < 0 else "below")
-    return relations
+        found.append("above" if dy < 0 else "below")
+    return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from glip.data.instance_masks import InstanceMask
 from glip.errors import ImageError
 from glip.images import read_image
 from glip.structures.prompt import Span
@@ -56,11 +57,13 @@ class GroundedObject:
         box: xyxy pixels of the picture on disk.
         name: the class name, or the phrase.
         spans: where the phrase stands in the example's caption; empty for a class name.
+        mask: which pixels of the picture on disk are it; None where that is not known.
     """
 
     box: tuple[float, float, float, float]
     name: str
     spans: tuple[Span, ...] = ()
+    mask: InstanceMask | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ class Example:
         caption: the sentence that `spans` point into; None for detection, whose caption is made from class names.
         absent: class names known not to be in the picture; what a made caption may add.
         box_loss: whether its boxes teach where edges are; else only which places belong to which words.
+        description: a sentence about the whole picture, to be written by a captioning head; None for none.
+        question: what is asked of the picture; it is then the text that the network reads, and boxes are not learnt.
+        answers: to the question, each with how right it is, in [0, 1].
     """
 
     image: Path | PackedPicture
@@ -82,6 +88,14 @@ class Example:
     caption: str | None = None
     absent: tuple[str, ...] = ()
     box_loss: bool = True
+    description: str | None = None
+    question: str | None = None
+    answers: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def is_told(self) -> bool:
+        """Whether words speak of the whole picture, so that a part of it, or other colours, may make them wrong."""
+        return self.description is not None or self.question is not None
 
     def read(self) -> Image.Image:
         """The decoded picture, RGB and upright.

@@ -8,6 +8,7 @@ from glip.annotations import (
     Record,
     annotations_by_image,
     field,
+    is_number,
     picture_name,
     pixels,
     read_object,
@@ -16,6 +17,7 @@ from glip.annotations import (
     xywh_of,
 )
 from glip.data.examples import Example, GroundedObject
+from glip.data.instance_masks import InstanceMask
 from glip.data.odvg import read_odvg
 from glip.data.tsv import read_tsv
 from glip.errors import DataError
@@ -28,8 +30,10 @@ def read_detection_json(
 ) -> list[Example]:
     """A COCO detection file.
 
-    Crowd regions and boxes without area are left out. `absent` is every category that an image has no box of, or the
-    categories in its `neg_category_ids` where the file says so (LVIS's federated annotation).
+    Crowd regions and boxes without area are left out. An image record may have a `description`, and a `question` with
+    `answers` ({answer: how right}, or a list of right ones); an annotation may have a `segmentation`. `absent` is every
+    category that an image has no box of, or the categories in its `neg_category_ids` where the file says so (LVIS's
+    federated annotation).
 
     Args:
         path: the JSON file.
@@ -55,7 +59,7 @@ def read_detection_json(
                     "in categories; add it there"
                 )
         objects = tuple(
-            GroundedObject(box, asked[annotation["category_id"]])
+            GroundedObject(box, asked[annotation["category_id"]], mask=_mask(path, record, annotation))
             for annotation in annotations
             if not annotation.get("iscrowd")
             and (box := _box(path, annotation)) is not None
@@ -97,7 +101,7 @@ def read_grounding_json(path: str | Path, *, images: str | Path | None = None) -
             spans = spans_of(path, annotation, caption)
             if box is not None:
                 name = " ".join(caption[start:end] for start, end in spans)
-                objects.append(GroundedObject(box, name, spans))
+                objects.append(GroundedObject(box, name, spans, _mask(path, record, annotation)))
         examples.append(Example(**_image_fields(path, record, images), objects=tuple(objects), caption=caption))
     return examples
 
@@ -145,7 +149,42 @@ def _uses_background_id(content: Record) -> bool:
 def _image_fields(path: str | Path, record: Record, images: str | Path | None) -> Record:
     folder = Path(images) if images is not None else Path(path).parent
     size = pixels(path, record, "height"), pixels(path, record, "width")
-    return {"image": folder / picture_name(path, record), "size": size}
+    return {"image": folder / picture_name(path, record), "size": size, **_told(path, record)}
+
+
+def _told(path: str | Path, record: Record) -> Record:
+    """What words say of the whole picture, where the record has any.
+
+    Raises:
+        DataError: it is of another form.
+    """
+    where = f"{path}: image {record.get('id')}"
+    told: Record = {name: record[name] for name in ("description", "question") if record.get(name) is not None}
+    for name, text in told.items():
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{where}: {name} must be one or more words, got {text!r}")
+    if "question" not in told:
+        return told
+    given = record.get("answers")
+    shares = dict.fromkeys(given, 1.0) if isinstance(given, list) and _are_words(given) else given
+    if not isinstance(shares, dict) or not all(is_number(share) and 0 <= share <= 1 for share in shares.values()):
+        raise DataError(
+            f"{where}: a question needs answers, a list of words or {{answer: how right, in [0, 1]}}, got {given!r}"
+        )
+    return {**told, "answers": tuple((answer, float(share)) for answer, share in shares.items())}
+
+
+def _are_words(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _mask(path: str | Path, record: Record, annotation: Record) -> InstanceMask | None:
+    """An annotation's mask, which is looked at when it is drawn; None where it has none."""
+    segmentation = annotation.get("segmentation")
+    if not segmentation:
+        return None
+    size = pixels(path, record, "height"), pixels(path, record, "width")
+    return InstanceMask(segmentation, size, f"{path}: annotation {annotation.get('id')}")
 
 
 def _box(path: str | Path, annotation: Record) -> tuple[float, float, float, float] | None:

@@ -1,7 +1,7 @@
 """Training pictures: flips, crops, colours and sizes, with their boxes, by albumentations.
 
 Words that speak of sides follow a flip (`glip.data.captions.swap_sides`); a picture whose crop would cut a named
-object away keeps its frame.
+object away keeps its frame, and so does one with a description or a question; their colours stay, too.
 """
 
 import os
@@ -58,9 +58,9 @@ def augment(image: Pixels, example: Example, rule: AugmentationRule, draw: rando
     """
     if draw.random() < rule.flip:
         image, example = np.ascontiguousarray(image[:, ::-1]), _mirror(example, image.shape[1])
-    if draw.random() < rule.crop:
+    if draw.random() < rule.crop and not example.is_told:
         image, example = _crop(image, example, draw)
-    if draw.random() < rule.colour:
+    if draw.random() < rule.colour and not example.is_told:
         image = _recolour(image, draw)
     return image, example
 
@@ -68,7 +68,11 @@ def augment(image: Pixels, example: Example, rule: AugmentationRule, draw: rando
 def _mirror(example: Example, width: int) -> Example:
     flipped = swap_sides(example)
     objects = tuple(
-        replace(thing, box=(width - thing.box[2], thing.box[1], width - thing.box[0], thing.box[3]))
+        replace(
+            thing,
+            box=(width - thing.box[2], thing.box[1], width - thing.box[0], thing.box[3]),
+            mask=None if thing.mask is None else thing.mask.mirrored(),
+        )
         for thing in flipped.objects
     )
     return replace(flipped, objects=objects)
@@ -84,7 +88,10 @@ def _crop(image: Pixels, example: Example, draw: random.Random) -> tuple[Pixels,
         moved = [_cut(thing.box, window) for thing in example.objects]
         shares = [_area(cut) / max(_area(thing.box), 1e-6) for cut, thing in zip(moved, example.objects, strict=True)]
         if all(share >= MIN_VISIBLE for share in shares):
-            objects = tuple(replace(thing, box=cut) for thing, cut in zip(example.objects, moved, strict=True))
+            objects = tuple(
+                replace(thing, box=cut, mask=None if thing.mask is None else thing.mask.cut(window))
+                for thing, cut in zip(example.objects, moved, strict=True)
+            )
             return image[y : y + crop_h, x : x + crop_w], replace(example, objects=objects, size=(crop_h, crop_w))
     return image, example
 

@@ -49,13 +49,30 @@ class GlipCriterion:
         self.weights = weights or LossWeights()
         self.reduce_mean = reduce_mean or (lambda number: number)
 
-    def __call__(self, output: GlipOutput, targets: Sequence[Targets]) -> dict[str, Tensor]:
+    def assign(self, output: GlipOutput, targets: Sequence[Targets]) -> list[Tensor]:
+        """Which anchors answer for which box: of each image `(A,)` int64, `UNASSIGNED` for none.
+
+        Args:
+            output: of the network, for B images.
+            targets: of the same images.
+
+        Raises:
+            ShapeError: there is not one target for each image, or a token map has another length than the caption.
+        """
+        _check_targets(output, targets)
+        anchors = make_anchors(output.level_shapes, output.strides, device=output.box_deltas.device)
+        return [self._assign(output, anchors, index, target) for index, target in enumerate(targets)]
+
+    def __call__(
+        self, output: GlipOutput, targets: Sequence[Targets], assigned: Sequence[Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Compute the losses in float32.
 
         Args:
             output: of the network, for B images.
             targets: of the same images; one without boxes teaches what is absent, one without box loss counts in the
-                alignment loss only.
+                alignment loss only, one that is not grounded in none.
+            assigned: from `assign`; None to do it here.
 
         Returns:
             `loss_alignment`, `loss_giou`, `loss_l1` and `loss_centerness`: weighted scalars, to be summed.
@@ -63,12 +80,14 @@ class GlipCriterion:
         Raises:
             ShapeError: there is not one target for each image, or a token map has another length than the caption.
         """
-        _check_targets(output, targets)
+        assigned = self.assign(output, targets) if assigned is None else assigned
         anchors = make_anchors(output.level_shapes, output.strides, device=output.box_deltas.device)
-        assigned = [self._assign(output, anchors, index, target) for index, target in enumerate(targets)]
         count = self._mean_positives(assigned, anchors)
         token_targets = _token_targets(output, targets, assigned)
-        focal = alignment_focal_loss(output.alignment_logits.float(), token_targets, output.attention_mask)
+        taught = torch.tensor([target.is_grounded for target in targets], device=token_targets.device)
+        focal = alignment_focal_loss(
+            output.alignment_logits.float(), token_targets, output.attention_mask & taught[:, None]
+        )
         return {
             "loss_alignment": self.weights.alignment * focal / count,
             **self._box_losses(output, targets, _with_box_loss(targets, assigned), anchors),

@@ -9,13 +9,23 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from glip.configuration import VARIANTS
+from glip.configuration import VARIANTS, complete_heads
 from glip.data.captions import CaptionRule
 from glip.data.packing import PackingRule
 from glip.data.transforms import AugmentationRule
 from glip.detection.losses import LossWeights
+from glip.engine.head_losses import HeadLossWeights
 from glip.engine.optimizer import OptimizerConfig, ScheduleConfig
 from glip.engine.tuning import TuningConfig
 from glip.errors import ConfigError
@@ -156,6 +166,9 @@ class TrainConfig(RunConfig, frozen=True, extra="forbid"):
         packing: how sentences are packed among captions of other pictures.
         augmentation: what may happen to pictures.
         losses: what each term is multiplied with.
+        heads: heads of GLIPv2 that the network gets at the start, each with its numbers (`HEAD_FIELDS` of
+            `glip.configuration`); those that it has already, and that are not named, stay.
+        head_losses: what each head's loss is multiplied with.
         tuning: what is trained.
         few_shot: how many examples of the sources are used.
         sharded: whether several processes share weights, gradients and optimiser states (FSDP) or copy them (DDP).
@@ -169,10 +182,18 @@ class TrainConfig(RunConfig, frozen=True, extra="forbid"):
     packing: PackingRule = PackingRule()
     augmentation: AugmentationRule = AugmentationRule()
     losses: LossWeights = LossWeights()
+    heads: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    head_losses: HeadLossWeights = HeadLossWeights()
     tuning: TuningConfig = TuningConfig()
     few_shot: FewShotConfig = FewShotConfig()
     validation: ValidationConfig | None = None
     sharded: bool = False
+
+    @field_validator("heads")
+    @classmethod
+    def _check_heads(cls, heads: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        complete_heads("experiment", heads)
+        return heads
 
 
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
@@ -269,6 +290,7 @@ _GROUPS: dict[Any, Any] = {
     "few_shot": FewShotConfig,
     "validation": ValidationConfig,
     "losses": LossWeights,
+    "head_losses": HeadLossWeights,
 }
 
 

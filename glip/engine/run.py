@@ -16,6 +16,7 @@ from glip.data.dataset import BatchSampler
 from glip.engine.checkpoint import newest_checkpoint, save_checkpoint, write_checkpoint
 from glip.engine.config import RunConfig
 from glip.engine.ema import ParameterAverage
+from glip.engine.memory import return_large_blocks
 from glip.engine.optimizer import Schedule, parameter_groups
 from glip.engine.parallel import distribute, fill, make_accelerator, whole
 from glip.engine.progress import Progress
@@ -81,6 +82,8 @@ class TrainingRun(ABC, Generic[Config, Model, Batch]):
         if config.gradient_checkpointing:
             model.recompute_activations()
         model.to(self.accelerator.device)
+        if self.accelerator.device.type == "cpu":
+            return_large_blocks()
         if config.compile:
             model.compile(dynamic=True)
         self.called = distribute(model, self.accelerator, sharded=sharded, has_unused=has_unused)

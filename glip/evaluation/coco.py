@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -33,10 +33,12 @@ from glip.evaluation.benchmark import (
     labelled_boxes,
 )
 from glip.structures.detections import Detections
+from glip.structures.masks import masks_of
 from glip.text.prompts import Affix
 
 LEGACY_PIXEL = 1  # corners as pixel indices: a side is x2 - x1 + 1
 BACKGROUND_ID = 0
+Shape = Literal["bbox", "segm"]
 RESULT_FIELDS = ("image_id", "category_id", "bbox", "score")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@1", "AR@10", "AR@100", "ARs@100", "ARm@100", "ARl@100")
 
@@ -82,20 +84,27 @@ def coco_results(
     ]
 
 
-def coco_metrics(annotations: Mapping[str, Any], results: Sequence[dict[str, Any]]) -> dict[str, float]:
+def coco_metrics(
+    annotations: Mapping[str, Any], results: Sequence[dict[str, Any]], *, shape: Shape = "bbox"
+) -> dict[str, float]:
     """The twelve COCO numbers; see `coco_report`."""
-    return coco_report(annotations, results).metrics
+    return coco_report(annotations, results, shape=shape).metrics
 
 
-def coco_report(annotations: Mapping[str, Any], results: Sequence[dict[str, Any]]) -> CocoReport:
+def coco_report(
+    annotations: Mapping[str, Any], results: Sequence[dict[str, Any]], *, shape: Shape = "bbox"
+) -> CocoReport:
     """The twelve COCO numbers, and AP of each class.
 
     Args:
-        annotations: content of a COCO detection file; an annotation without `area` or `iscrowd` counts as a plain box.
-        results: records as `Detections.to_coco` gives them, of all images.
+        annotations: content of a COCO detection file; an annotation without `area` or `iscrowd` counts as a plain box,
+            or as its whole mask.
+        results: records as `Detections.to_coco` gives them, of all images; with `segmentation` for "segm", see
+            `glip.structures.masks.encode_masks`.
+        shape: "bbox" for IoU of boxes, "segm" for IoU of instance masks.
 
     Raises:
-        DataError: a result is of an image that is not annotated.
+        DataError: a result is of an image that is not annotated, or lacks its mask.
     """
     known = {image["id"] for image in annotations["images"]}
     strangers = {record["image_id"] for record in results} - known
@@ -104,6 +113,9 @@ def coco_report(annotations: Mapping[str, Any], results: Sequence[dict[str, Any]
     ids = [category["id"] for category in annotations["categories"]]
     if not known or not ids:  # pycocotools stops at nothing
         return CocoReport(dict.fromkeys(METRICS, -1.0), {key: {"AP": -1.0, "AP50": -1.0} for key in ids})
+    truths, found_records = annotations["annotations"], results
+    if shape == "segm":
+        truths, found_records = _with_mask_areas(annotations), [_only_mask(record) for record in results]
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -111,10 +123,10 @@ def coco_report(annotations: Mapping[str, Any], results: Sequence[dict[str, Any]
         raise ConfigError("COCO's metrics need pycocotools: pip install 'glip-for-everyone[train]'") from error
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         truth = COCO()
-        truth.dataset = {**annotations, "annotations": _complete(annotations["annotations"])}
+        truth.dataset = {**annotations, "annotations": _complete(truths)}
         truth.createIndex()
-        found = truth.loadRes([dict(record) for record in results]) if results else COCO()
-        evaluation = COCOeval(truth, found, "bbox")
+        found = truth.loadRes([dict(record) for record in found_records]) if results else COCO()
+        evaluation = COCOeval(truth, found, shape)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -292,6 +304,30 @@ def _complete(annotations: Iterable[Mapping[str, Any]]) -> list[Record]:
         {"area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0, **record, "id": number}
         for number, record in enumerate(annotations, start=1)
     ]
+
+
+def _with_mask_areas(annotations: Mapping[str, Any]) -> list[Record]:
+    """The annotations; one without an area gets that of its mask."""
+    sizes = {image["id"]: (image["height"], image["width"]) for image in annotations["images"]}
+    return [
+        record
+        if "area" in record
+        else {**record, "area": int(masks_of([_mask(record)], sizes[record["image_id"]]).sum())}
+        for record in annotations["annotations"]
+    ]
+
+
+def _only_mask(record: Record) -> Record:
+    """A result without its box: pycocotools would take the box's area for the mask's."""
+    return {"segmentation": _mask(record), **{key: value for key, value in record.items() if key != "bbox"}}
+
+
+def _mask(record: Mapping[str, Any]) -> Any:
+    if not record.get("segmentation"):
+        raise DataError(
+            f"image {record['image_id']!r:.40}: a record has no segmentation; give each its mask, or ask for boxes"
+        )
+    return record["segmentation"]
 
 
 def _mean(precision: Any) -> float:

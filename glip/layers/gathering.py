@@ -30,6 +30,20 @@ def gather_rows(rows: Tensor) -> Tensor:
     return gathered
 
 
+def largest_of_processes(number: int, *, device: torch.device) -> int:
+    """The largest of what each process gives; all processes must call.
+
+    Args:
+        number: of this process.
+        device: where processes talk.
+    """
+    if not _is_distributed():
+        return number
+    largest = torch.tensor(number, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class BidirectionalFusion(nn.Module):
         num_heads: heads of the attention.
         dropout: on attention weights, in training.
         initial_scale: start value of the learned scales of what is added; the paper's code uses 1 / blocks.
+        residual: whether the image keeps its own features where the paper's code goes on with normalised ones.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class BidirectionalFusion(nn.Module):
         num_heads: int,
         dropout: float,
         initial_scale: float,
+        residual: bool = False,
     ) -> None:
         super().__init__()
+        self.residual = residual
         self.num_heads = num_heads
         self.dropout = dropout
         self.attention_scale = (fusion_dim // num_heads) ** -0.5
@@ -69,8 +72,9 @@ class BidirectionalFusion(nn.Module):
             image_mask: `(B, N)` bool, True on positions that the words may look at; None for all.
 
         Returns:
-            image `(B, N, C)` and words `(B, L, D)`. The residual starts from the normalised inputs.
+            image `(B, N, C)` and words `(B, L, D)`, added to the normalised inputs (the image's own with `residual`).
         """
+        kept = image
         image, words = self.image_norm(image), self.word_norm(words)
         keys = self.word_key(words).unflatten(2, (self.num_heads, -1)) * self.attention_scale  # (B, L, h, d)
         seen_by_image, context, total = two_way_attention(
@@ -82,7 +86,8 @@ class BidirectionalFusion(nn.Module):
             num_heads=self.num_heads,
             dropout=self.dropout if self.training else 0.0,
         )
-        image = image + self.image_scale * (seen_by_image + self.image_out.bias)
+        kept = kept if self.residual else image
+        image = kept + self.image_scale * (seen_by_image + self.image_out.bias)
         return image, words + self.word_scale * self._seen_by_words(context, total)
 
     def _folded_keys(self, keys: Tensor) -> Tensor:

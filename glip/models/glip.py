@@ -3,7 +3,9 @@
 `GlipModel.forward` reads as the figure does: image pyramid, words, blocks of deep fusion, alignment.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,21 +14,26 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForZeroShotObjectDetection
 
-from glip.configuration import GlipConfig
-from glip.errors import PromptError, ShapeError
+from glip.configuration import GlipConfig, complete_heads
+from glip.errors import ConfigError, PromptError, ShapeError
 from glip.layers.transformer import PostNormEncoderLayer
 from glip.layers.two_way_attention import works_in_slices
 from glip.models.alignment_head import AlignmentHead
 from glip.models.backbones import build_backbone
+from glip.models.cues import PlainCues
 from glip.models.dyhead import DyConv
 from glip.models.fpn import FeaturePyramid
 from glip.models.fusion import BidirectionalFusion
+from glip.models.heads.build import build_heads, run_heads
+from glip.models.heads.decoding import DecodingRule, describe
 from glip.models.strict import StrictModel, check_state
 from glip.models.text_encoder import TextEncoder
-from glip.structures.output import GlipOutput
+from glip.structures.output import GlipFeatures, GlipOutput
+from glip.structures.tasks import TaskInputs
 from glip.weights.official import read_official_checkpoint
 
 BACKBONE_LEVELS = 3
+QUIET_SHARE = 0.01  # of what a residual block adds before it has learnt anything
 
 
 class GlipBlock(nn.Module):
@@ -41,13 +48,15 @@ class GlipBlock(nn.Module):
                 fusion_dim=config.fusion_dim,
                 num_heads=config.fusion_heads,
                 dropout=config.fusion_dropout,
-                initial_scale=1 / config.num_blocks,
+                initial_scale=QUIET_SHARE if config.residual else 1 / config.num_blocks,
+                residual=config.residual,
             )
             self.text_layer = PostNormEncoderLayer(
                 encoder.dim, num_heads=encoder.num_heads, feedforward_dim=encoder.feedforward_dim
             )
         self.fused = config.fusion
         self.dyconv = DyConv(config.channels, num_groups=config.num_groups)
+        self.mixed_scale = nn.Parameter(torch.full((config.channels,), QUIET_SHARE)) if config.residual else None
         self.gradient_checkpointing = False  # as transformers has it: set by `gradient_checkpointing_enable`
 
     def forward(
@@ -78,10 +87,15 @@ class GlipBlock(nn.Module):
                 image, words = self.fusion(image, words, word_mask, image_mask)
             words = self.text_layer(words, word_mask)
             levels = split_levels(image, levels)
+        mixed: list[Tensor]
         if recompute:
-            mixed: list[Tensor] = checkpoint(self.dyconv, levels, level_masks, use_reentrant=False)
-            return mixed, words
-        return self.dyconv(levels, level_masks), words
+            mixed = checkpoint(self.dyconv, levels, level_masks, use_reentrant=False)
+        else:
+            mixed = self.dyconv(levels, level_masks)
+        if self.mixed_scale is not None:
+            scale = self.mixed_scale[:, None, None]
+            mixed = [level + scale * new for level, new in zip(levels, mixed, strict=True)]
+        return mixed, words
 
 
 class GlipModel(StrictModel):
@@ -109,12 +123,16 @@ class GlipModel(StrictModel):
             top_down=config.top_down,
             drop_block=config.drop_block,
         )
+        self.cues = PlainCues(config.channels, num_levels=len(config.strides)) if config.cues else None
         self.text_encoder = TextEncoder(config.text)
         self.blocks = nn.ModuleList(GlipBlock(config, self.text_encoder) for _ in range(config.num_blocks))
-        self.head = AlignmentHead(config.channels, self.text_encoder.dim, num_levels=len(config.strides))
+        self.head = AlignmentHead(
+            config.channels, self.text_encoder.dim, num_levels=len(config.strides), box_bins=config.box_bins
+        )
         self.text_prompt = (
             nn.Parameter(torch.zeros(config.prompt_length, self.text_encoder.dim)) if config.prompt_length else None
         )
+        self.heads = build_heads(config, self.text_encoder)
         self.post_init()
 
     def forward(
@@ -123,6 +141,9 @@ class GlipModel(StrictModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         image_sizes: Tensor | None = None,
+        *,
+        tasks: TaskInputs | None = None,
+        output_features: bool = False,
         **_: Any,
     ) -> GlipOutput:
         """Find what the captions name.
@@ -132,17 +153,39 @@ class GlipModel(StrictModel):
             input_ids: `(B, L)` int64 tokens of one caption per image.
             attention_mask: `(B, L)`, nonzero on real tokens; None if no caption is padded.
             image_sizes: `(B, 2)` (height, width) of each image without padding; None if no image is padded.
+            tasks: what the heads are asked; None to ask none. Detection is the same either way.
+            output_features: whether the output has `features`.
 
         Raises:
             ShapeError: the batch sizes differ.
             PromptError: a caption is longer than the network was made for.
         """
-        return self.align(self.encode_image(pixel_values), input_ids, attention_mask, image_sizes=image_sizes)
+        output = self.align(
+            self.encode_image(pixel_values, image_sizes),
+            input_ids,
+            attention_mask,
+            image_sizes=image_sizes,
+            output_features=output_features or tasks is not None,
+        )
+        if tasks is None or output.features is None:
+            return output
+        embedding = self.text_encoder.word_embedding
+        said = run_heads(self.heads, self.config, output.features, output.attention_mask, tasks, embedding)
+        return replace(output, tasks=said, features=output.features if output_features else None)
 
-    def encode_image(self, pixel_values: Tensor) -> list[Tensor]:
-        """Backbone and pyramid: `(B, 3, H, W)` normalised RGB to `(B, C, Hl, Wl)` of each level, finest first."""
+    def encode_image(self, pixel_values: Tensor, image_sizes: Tensor | None = None) -> list[Tensor]:
+        """Backbone and pyramid.
+
+        Args:
+            pixel_values: `(B, 3, H, W)` normalised RGB.
+            image_sizes: `(B, 2)` (height, width) without padding, which plain cues of places are measured by; None for
+                images that fill the batch.
+
+        Returns:
+            `(B, C, Hl, Wl)` of each level, finest first.
+        """
         levels: list[Tensor] = self.fpn(self.backbone(pixel_values))
-        return levels
+        return levels if self.cues is None else self.cues(pixel_values, levels, image_sizes)
 
     def encode_words(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Words before they see an image, so that one caption can serve many images.
@@ -178,6 +221,7 @@ class GlipModel(StrictModel):
         *,
         image_sizes: Tensor | None = None,
         words: Tensor | None = None,
+        output_features: bool = False,
     ) -> GlipOutput:
         """The part that needs both image and words, so that one pyramid can serve many captions.
 
@@ -187,6 +231,7 @@ class GlipModel(StrictModel):
             attention_mask: `(B, L)`, nonzero on real tokens; None if no caption is padded.
             image_sizes: `(B, 2)` (height, width) without padding; None if no image is padded.
             words: `(B, L, D)` that `encode_words` gave for these captions; None to encode them here.
+            output_features: whether the output has `features`.
         """
         self._check_batch(levels, input_ids)
         if len(levels[0]) < len(input_ids):
@@ -197,6 +242,7 @@ class GlipModel(StrictModel):
         level_masks = self._level_masks(levels, image_sizes) if self.config.mask_padding else None
         if words is None:
             words = self.encode_words(input_ids, word_mask)
+        plain_levels, plain_words = levels, words
         for block in self.blocks:
             levels, words = block(levels, words, word_mask, level_masks)
         alignment, deltas, centerness = self.head(
@@ -211,7 +257,70 @@ class GlipModel(StrictModel):
             image_sizes=image_sizes,
             input_ids=input_ids,
             attention_mask=word_mask,
+            features=GlipFeatures(
+                levels=tuple(levels),
+                words=words,
+                plain_levels=tuple(plain_levels),
+                plain_words=plain_words,
+                level_masks=tuple(self._level_masks(plain_levels, image_sizes)),
+                strides=tuple(self.config.strides),
+            )
+            if output_features
+            else None,
         )
+
+    def describe(
+        self, pixel_values: Tensor, image_sizes: Tensor | None = None, *, rule: DecodingRule | None = None
+    ) -> list[Tensor]:
+        """Sentences about images, by the captioning head.
+
+        Args:
+            pixel_values: as `forward` takes them.
+            image_sizes: as `forward` takes them.
+            rule: how sentences are searched; beam search over BERT's vocabulary if None.
+
+        Returns:
+            For each image int64 tokens, start and end left out.
+
+        Raises:
+            ConfigError: the network has no captioning head.
+        """
+        if "captioning" not in self.heads:
+            raise ConfigError("this network cannot write captions: add the head with with_heads({'captioning': {}})")
+        levels = self.encode_image(pixel_values)
+        sizes = self._full_sizes(levels) if image_sizes is None else image_sizes
+        place = self.config.strides.index(self.config.heads["captioning"]["stride"])
+        return describe(
+            self.heads["captioning"],  # type: ignore[arg-type]  # nn.ModuleDict forgets what it holds
+            levels[place],
+            self._level_masks(levels, sizes)[place],
+            self.text_encoder.word_embedding,
+            rule or DecodingRule(),
+        )
+
+    def with_heads(self, heads: Mapping[str, Mapping[str, Any]]) -> Self:
+        """A copy that has these heads, too; they are new, everything else stays as it is.
+
+        Args:
+            heads: as `GlipConfig.heads`; one that the network has already is replaced.
+
+        Raises:
+            ConfigError: a head or one of its numbers is unknown or impossible.
+        """
+        new = copy.deepcopy(self.config)
+        new.heads = complete_heads("GlipModel", {name: dict(n) for name, n in heads.items()}, new.strides)
+        model = copy.deepcopy(self)
+        model.config.heads = {**model.config.heads, **new.heads}
+        added = build_heads(new, self.text_encoder).to(self.device, self.dtype).train(self.training)
+        model.heads.update(dict(added.items()))
+        return model
+
+    def without_heads(self) -> Self:
+        """A copy that has detection only, with exactly the weights that it had without heads."""
+        model = copy.deepcopy(self)
+        model.config.heads = {}
+        model.heads = nn.ModuleDict()
+        return model
 
     def _check_batch(self, levels: Sequence[Tensor], input_ids: Tensor) -> None:
         images, captions = len(levels[0]), len(input_ids)

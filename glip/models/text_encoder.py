@@ -21,6 +21,12 @@ class TextEncoder(nn.Module):
         self.feedforward_dim: int = config.intermediate_size
         self.bert = BertModel(config, add_pooling_layer=False)
 
+    @property
+    def word_embedding(self) -> Tensor:
+        """`(V, D)`, what each token is before its sentence is read."""
+        weight: Tensor = self.bert.get_input_embeddings().weight
+        return weight
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode captions.
 

@@ -1,14 +1,19 @@
-"""Boxes and words on a picture."""
+"""Boxes, masks and words on a picture."""
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from glip.errors import ShapeError
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart, and three more.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7E2F8E", "#A2142F", "#4D4D4D")
 LINE_SHARE = 1 / 250  # of the longer side
 TEXT_SHARE = 1 / 40
 PAD = 3  # pixels round a caption
+MASK_SHARE = 0.5  # of a mask's colour in what is seen
 
 Rectangle = tuple[float, float, float, float]
 
@@ -40,6 +45,32 @@ def draw_boxes(
         painter.rectangle(place, fill=ink)
         painter.text((place[0] + PAD - left, place[1] + PAD - top), caption, fill="white", font=font)
     return picture
+
+
+def shade_masks(image: Image.Image, masks: npt.NDArray[np.bool_], colours: Sequence[int]) -> Image.Image:
+    """A copy of the picture with translucent masks.
+
+    Args:
+        image: any PIL image; the copy is RGB.
+        masks: `(N, H, W)` bool over the picture, the most important first; where two overlap, its colour is seen.
+        colours: for each mask a number; equal numbers get equal colours.
+
+    Raises:
+        ShapeError: the masks are of a picture of another size.
+    """
+    pixels = np.array(image.convert("RGB"))
+    if masks.shape[1:] != pixels.shape[:2]:
+        raise ShapeError(
+            f"the masks are of a picture of {masks.shape[2]} x {masks.shape[1]} pixels, got one of {image.width} x "
+            f"{image.height}; draw on the picture that was searched"
+        )
+    inks = pixels.copy()
+    for mask, colour in reversed(list(zip(masks, colours, strict=True))):
+        inks[mask] = ImageColor.getrgb(PALETTE[colour % len(PALETTE)])
+    covered = masks.any(axis=0)
+    mixed = (1 - MASK_SHARE) * pixels[covered] + MASK_SHARE * inks[covered]
+    pixels[covered] = mixed.round().astype(np.uint8)
+    return Image.fromarray(pixels)
 
 
 def _caption_place(

@@ -6,6 +6,29 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
+from glip.structures.tasks import TaskOutput
+
+
+@dataclass
+class GlipFeatures(ModelOutput):
+    """What the network knows before and after image and words have seen each other.
+
+    Attributes:
+        levels: fused pyramid, `(B, C, H, W)` each, finest first.
+        words: fused words, `(B, L, D)`.
+        plain_levels: the pyramid that no word has touched.
+        plain_words: the words that no image has touched.
+        level_masks: `(B, H, W)` bool of each level, True on the image, False on its padding.
+        strides: pixels between neighbours on each level's map.
+    """
+
+    levels: tuple[Tensor, ...]  # ModelOutput allows one field without a default; all are always given
+    words: Tensor = None  # type: ignore[assignment]
+    plain_levels: tuple[Tensor, ...] = None  # type: ignore[assignment]
+    plain_words: Tensor = None  # type: ignore[assignment]
+    level_masks: tuple[Tensor, ...] = None  # type: ignore[assignment]
+    strides: tuple[int, ...] = None  # type: ignore[assignment]
+
 
 @dataclass
 class GlipOutput(ModelOutput):
@@ -22,9 +45,11 @@ class GlipOutput(ModelOutput):
         image_sizes: `(B, 2)` int64, (height, width) of each image without its padding, in pixels.
         input_ids: `(B, L)` int64, the caption's tokens.
         attention_mask: `(B, L)` bool, True on real tokens, CLS and SEP included.
+        features: what heads read; None unless it was asked for.
+        tasks: what heads say; None unless they were asked.
     """
 
-    # ModelOutput allows one field without a default, and None as the others'; all are always given.
+    # ModelOutput allows one field without a default, and None as the others'; all but the last two are always given.
     alignment_logits: Tensor
     box_deltas: Tensor = None  # type: ignore[assignment]
     centerness_logits: Tensor = None  # type: ignore[assignment]
@@ -33,6 +58,8 @@ class GlipOutput(ModelOutput):
     image_sizes: Tensor = None  # type: ignore[assignment]
     input_ids: Tensor = None  # type: ignore[assignment]
     attention_mask: Tensor = None  # type: ignore[assignment]
+    features: GlipFeatures | None = None
+    tasks: TaskOutput | None = None
 
     @property
     def levels(self) -> list[slice]:

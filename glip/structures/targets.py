@@ -20,6 +20,8 @@ class Targets:
         token_map: `(N, L)` bool, True where a token of the caption names the box.
         labels: `(N,)` int64, an index into the caption's phrases; counts from 0.
         box_loss: whether the boxes teach where edges are; else only which places belong to which words.
+        masks: `(N, H, W)` bool over the network's image, True on the thing; None where they are not known.
+        is_grounded: whether the caption's boxes are known; a question's are not, so it teaches nothing about boxes.
 
     Raises:
         ShapeError: the fields do not agree on N.
@@ -29,6 +31,8 @@ class Targets:
     token_map: Tensor
     labels: Tensor
     box_loss: bool = True
+    masks: Tensor | None = None
+    is_grounded: bool = True
 
     def __post_init__(self) -> None:
         """Check that the fields speak of the same boxes."""
@@ -39,6 +43,8 @@ class Targets:
                 f"targets of {count} boxes need a token_map ({count}, L) and labels ({count},), "
                 f"got {tuple(self.token_map.shape)} and {tuple(self.labels.shape)}"
             )
+        if self.masks is not None and (self.masks.ndim != 3 or len(self.masks) != count):
+            raise ShapeError(f"masks of {count} boxes must be ({count}, H, W), got {tuple(self.masks.shape)}")
 
     def __len__(self) -> int:
         """The number of boxes."""
@@ -51,4 +57,5 @@ class Targets:
             boxes=self.boxes.to(device),
             token_map=self.token_map.to(device),
             labels=self.labels.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
         )

@@ -6,9 +6,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
-from glip.data.compose import MIN_VISIBLE, Background, CutOut, compose_scene, dye, read_backgrounds, read_cutouts
+from glip.data.compose import (
+    MIN_VISIBLE,
+    Background,
+    CutOut,
+    compose_scene,
+    dye,
+    read_backgrounds,
+    read_cutouts,
+    visible_masks,
+)
 from glip.data.describe import Placed
 from glip.errors import FileError
 
@@ -142,3 +152,39 @@ def test_all_later_things_together_leave_seven_tenths_of_each(
 def fill(pixels: npt.NDArray[np.bool_], thing: Placed, *, value: bool) -> None:
     x1, y1, x2, y2 = (int(edge) for edge in thing.box)
     pixels[y1:y2, x1:x2] = value
+
+
+# --- masks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_each_thing_has_a_mask_inside_its_box_and_no_pixel_has_two(
+    cutouts: list[CutOut], backgrounds: list[Path], seed: int
+) -> None:
+    scene = compose_scene(cutouts, backgrounds, seed, side=96)
+    assert scene.masks.shape == (len(scene.things), scene.image.height, scene.image.width)
+    assert scene.masks.sum(dim=0).max() == 1
+    for thing, mask in zip(scene.things, scene.masks.numpy(), strict=True):
+        inside = np.zeros_like(mask)
+        fill(inside, thing, value=True)
+        assert not (mask & ~inside).any()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_mask_of_the_last_thing_is_all_of_it(cutouts: list[CutOut], backgrounds: list[Path], seed: int) -> None:
+    """The cut-outs are filled rectangles: but for the blurred edge the mask is the box."""
+    scene = compose_scene(cutouts, backgrounds, seed, side=96)
+    whole = np.zeros(scene.masks.shape[1:], dtype=bool)
+    fill(whole, scene.things[-1], value=True)
+    assert scene.masks[-1].sum() >= 0.9 * whole.sum()
+
+
+def test_a_hidden_pixel_belongs_to_the_last_thing_that_covers_it() -> None:
+    layers = [torch.tensor([[True, True, True, False]]), torch.tensor([[False, True, True, False]])]
+    layers.append(torch.tensor([[False, False, True, True]]))
+    expected = [[[True, False, False, False]], [[False, True, False, False]], [[False, False, True, True]]]
+    torch.testing.assert_close(visible_masks(layers, (4, 1)), torch.tensor(expected))
+
+
+def test_no_thing_has_no_mask() -> None:
+    assert visible_masks([], (4, 3)).shape == (0, 3, 4)

@@ -69,6 +69,9 @@ def test_every_named_network_is_a_config() -> None:
         "glip-l": 8,
         "glip-r50": 6,
         "glip-nano": 2,
+        "glipv2-t": 6,
+        "glipv2-b": 6,
+        "glipv2-h": 8,
     }
 
 

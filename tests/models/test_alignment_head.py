@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from glip.models.alignment_head import MAX_LOGIT, AlignmentHead
+from glip.detection.anchors import box_centres, make_anchors
+from glip.detection.box_coder import decode_boxes
+from glip.models.alignment_head import MAX_LOGIT, AlignmentHead, distance_deltas
 
 
 def make_head(num_levels: int = 2) -> AlignmentHead:
@@ -71,3 +73,34 @@ def test_each_level_scales_its_own_deltas_and_nothing_else() -> None:
 def test_empty_input(images: int, words: int) -> None:
     alignment, deltas, centerness = make_head()(torch.zeros(images, 3, 2), torch.zeros(images, words, 2), [2, 1])
     assert (alignment.shape, deltas.shape, centerness.shape) == ((images, 3, words), (images, 3, 4), (images, 3))
+
+
+@pytest.mark.parametrize("stride", [8, 32])
+def test_a_side_that_is_surely_in_bin_b_is_b_strides_away(stride: int) -> None:
+    anchors = make_anchors([(4, 4)], [stride])
+    logits = torch.full((16, 4, 11), -50.0)
+    for side, strides in enumerate((1, 2, 3, 10)):  # left, top, right, bottom
+        logits[:, side, strides] = 50.0
+    boxes = decode_boxes(distance_deltas(logits), anchors)
+    x, y = box_centres(anchors).unbind(dim=1)
+    half = 0.5  # corners are pixel indices: a side is x2 - x1 + 1
+    expected = [x - 1 * stride + half, y - 2 * stride + half, x + 3 * stride - half, y + 10 * stride - half]
+    torch.testing.assert_close(boxes, torch.stack(expected, dim=1), rtol=0, atol=1e-3)
+
+
+def test_an_undecided_side_is_in_the_middle_of_its_bins() -> None:
+    deltas = distance_deltas(torch.zeros(1, 4, 11))  # five strides to each side: ten strides, of an anchor of eight
+    torch.testing.assert_close(deltas, torch.tensor([[0.0, 0.0, 5 * math.log(10 / 8), 5 * math.log(10 / 8)]]))
+
+
+def test_a_box_without_sides_has_finite_deltas() -> None:
+    logits = torch.full((1, 4, 11), -50.0)
+    logits[..., 0] = 50.0
+    assert distance_deltas(logits).isfinite().all()
+
+
+def test_a_head_with_bins_gives_four_deltas_a_position() -> None:
+    head = AlignmentHead(2, 2, num_levels=2, box_bins=11)
+    _, deltas, _ = head(torch.randn(1, 3, 2), torch.randn(1, 4, 2), [2, 1])
+    assert deltas.shape == (1, 3, 4)
+    assert head(torch.randn(1, 0, 2), torch.randn(1, 4, 2), [0, 0])[1].shape == (1, 0, 4)

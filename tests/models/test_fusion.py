@@ -124,3 +124,12 @@ def test_no_images_give_no_images() -> None:
     seen_image, seen_words = make_fusion()(image, words, SHORT_CAPTION[:0])
     assert seen_image.shape == (0, POSITIONS, CHANNELS)
     assert seen_words.shape == (0, WORDS, TEXT_DIM)
+
+
+def test_a_residual_fusion_keeps_the_images_own_features() -> None:
+    fusion = BidirectionalFusion(
+        CHANNELS, TEXT_DIM, fusion_dim=24, num_heads=3, dropout=0.0, initial_scale=0.0, residual=True
+    ).double()
+    image, words = make_features()
+    fused, _ = fusion(image, words, SHORT_CAPTION)
+    torch.testing.assert_close(fused, image, rtol=0, atol=0)

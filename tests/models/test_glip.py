@@ -21,6 +21,9 @@ VARIANTS = [
     pytest.param("swin", {"fusion": False}, id="without fusion"),
     pytest.param("swin", {"mask_padding": True}, id="padding masked"),
     pytest.param("csp", {"top_down": False, "strides": [8, 16, 32, 64]}, id="four levels, no way down"),
+    pytest.param(
+        "csp", {"strides": [8, 16, 32], "residual": True, "box_bins": 11, "cues": True}, id="residual, bins and cues"
+    ),
 ]
 OWN_BACKBONES = [variant for variant in VARIANTS if variant.values[0] in ("swin", "csp")]
 FUSED_OR_NOT = pytest.mark.parametrize(
@@ -172,6 +175,22 @@ def test_align_of_an_encoded_image_is_the_whole_forward() -> None:
     model = tiny_model()
     images, ids = random_images(2), random_captions(2)
     assert_same_predictions(model.align(model.encode_image(images), ids), model(images, ids), 0, 0)
+
+
+def test_residual_blocks_that_add_nothing_pass_the_pyramid_on() -> None:
+    model = tiny_model("csp", residual=True)
+    for block in model.blocks:
+        assert isinstance(block, GlipBlock)
+        assert block.mixed_scale is not None
+        nn.init.zeros_(block.mixed_scale)
+        nn.init.zeros_(block.fusion.image_scale)
+    levels = model.encode_image(random_images(1))
+    words = model.encode_words(random_captions(1), torch.ones(1, random_captions(1).shape[1]))
+    passed = levels
+    for block in model.blocks:
+        passed, words = block(passed, words, torch.ones(words.shape[:2]).bool(), None)
+    for before, after in zip(levels, passed, strict=True):
+        torch.testing.assert_close(after, before, rtol=0, atol=0)
 
 
 def test_inputs_are_unchanged() -> None:

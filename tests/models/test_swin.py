@@ -1,5 +1,7 @@
 """The Swin backbone is the paper's: torchvision's numbers, except that a map of one window is shifted, too."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -164,15 +166,20 @@ def test_an_index_cached_in_inference_mode_serves_a_later_backward_pass() -> Non
         assert parameter.grad is not None or name.startswith("norms."), name
 
 
-def test_checkpointed_stages_run_each_block_again_and_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = []
-    real_forward = SwinBlock.forward
+def counted(half: Callable[..., Tensor], runs: list[str]) -> Callable[..., Tensor]:
+    """The same half of a block, whose calls are listed."""
 
-    def counted_forward(self: SwinBlock, features: Tensor) -> Tensor:
-        runs.append(self)
-        return real_forward(self, features)
+    def call(block: SwinBlock, features: Tensor) -> Tensor:
+        runs.append(half.__name__)
+        return half(block, features)
 
-    monkeypatch.setattr(SwinBlock, "forward", counted_forward)
+    return call
+
+
+def test_checkpointed_stages_run_each_half_of_a_block_again_and_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+    for half in ("attend", "transform"):
+        monkeypatch.setattr(SwinBlock, half, counted(getattr(SwinBlock, half), runs))
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
@@ -184,6 +191,6 @@ def test_checkpointed_stages_run_each_block_again_and_learn_the_same(monkeypatch
         torch.manual_seed(1)
         maps = swin(torch.randn(1, 3, 64, 64))
         torch.stack([one.square().mean() for one in maps]).sum().backward()
-        assert len(runs) == blocks * (2 if checkpointing else 1)
+        assert len(runs) == 2 * blocks * (2 if checkpointing else 1)  # each half
         gradients.append({name: parameter.grad for name, parameter in swin.named_parameters()})
     torch.testing.assert_close(gradients[1], gradients[0])

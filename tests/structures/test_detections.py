@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from glip.errors import FileError, ShapeError
 from glip.structures.detections import Detections
+from glip.structures.masks import masks_of
 
 PHRASES = ("dog", "café 🐱", "dog")
 
@@ -199,3 +201,83 @@ def test_a_phone_photo_is_drawn_the_right_way_up() -> None:
     drawn = Detections(torch.tensor([[5.0, 20.0, 35.0, 55.0]]), torch.ones(1), torch.tensor([0]), ("cat",)).draw(lying)
     assert drawn.size == (40, 60)
     assert drawn.getpixel((20, 55)) != (255, 255, 255)
+
+
+# --- masks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def masked(found: Detections) -> Detections:
+    """The same boxes in a picture of 6 x 5 pixels, each with another mask: the left half, one pixel, nothing."""
+    masks = torch.zeros(3, 5, 6, dtype=torch.bool)
+    masks[0, :, :3] = True
+    masks[1, 4, 5] = True
+    return replace(found, masks=masks)
+
+
+def test_there_are_no_masks_unless_they_are_given(found: Detections) -> None:
+    assert found.masks is None
+    assert found.segmentations is None
+    assert found[:2].masks is None
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        pytest.param(torch.zeros(2, 5, 6).bool(), "3 boxes need 3 masks, got 2", id="a mask too few"),
+        pytest.param(torch.zeros(3, 5, 6), r"masks must be \(N, H, W\) bool, got .*float32", id="numbers"),
+        pytest.param(torch.zeros(3, 30).bool(), r"masks must be \(N, H, W\) bool, got \(3, 30\)", id="flat masks"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(masks: torch.Tensor, message: str, found: Detections) -> None:
+    with pytest.raises(ShapeError, match=message):
+        replace(found, masks=masks)
+
+
+@pytest.mark.parametrize("which", [slice(0, 2), [2, 0], torch.tensor([False, True, False]), []], ids=str)
+def test_masks_stay_with_their_boxes(which: torch.Tensor | slice | list[int], masked: Detections) -> None:
+    part = masked[which]
+    assert part.masks is not None
+    assert masked.masks is not None
+    rows = torch.arange(3)[which]
+    assert torch.equal(part.masks, masked.masks.index_select(0, rows))
+
+
+def test_records_have_each_masks_run_lengths(masked: Detections) -> None:
+    runs = masked.segmentations
+    assert runs is not None
+    assert all(run["size"] == [5, 6] for run in runs)
+    assert [record["segmentation"] for record in masked.to_coco(7)] == runs
+    assert [record["segmentation"] for record in masked.to_dicts()] == runs
+    assert masked.masks is not None
+    assert torch.equal(masks_of(runs, (5, 6)), masked.masks)
+    assert masked[:0].to_coco(7) == []
+
+
+def test_saved_masks_are_read_again(masked: Detections, path: Path) -> None:
+    masked.save(path)
+    runs = [record["segmentation"] for record in json.loads(path.read_text(encoding="utf-8"))]
+    assert masked.masks is not None
+    assert torch.equal(masks_of(runs, (5, 6)), masked.masks)
+
+
+def test_to_supervision_keeps_masks(masked: Detections) -> None:
+    assert masked.masks is not None
+    np.testing.assert_array_equal(masked.to_supervision().mask, masked.masks.numpy())
+    assert masked.masks.any()
+
+
+def test_masks_shine_on_the_drawn_picture() -> None:
+    mask = torch.zeros(1, 30, 40, dtype=torch.bool)
+    mask[0, 20:28, 30:38] = True
+    found = Detections(torch.tensor([[1.0, 1.0, 5.0, 5.0]]), torch.ones(1), torch.tensor([0]), ("cat",), masks=mask)
+    image = Image.new("RGB", (40, 30), "white")
+    with_masks, without = found.draw(image), replace(found, masks=None).draw(image)
+    assert without.getpixel((34, 24)) == (255, 255, 255)
+    assert with_masks.getpixel((34, 24)) == (128, 184, 216)  # half white, half the first colour, #0072B2
+    assert with_masks.getpixel((34, 29)) == (255, 255, 255)
+
+
+def test_masks_are_not_drawn_on_another_picture(masked: Detections) -> None:
+    with pytest.raises(ShapeError, match="masks are of a picture of 6 x 5 pixels, got one of 40 x 30; draw on the"):
+        masked.draw(Image.new("RGB", (40, 30)))

@@ -1,10 +1,10 @@
-"""Boxes and words on a copy of the picture: the best on top, equal phrases in equal colours, words inside."""
+"""Boxes, masks and words on a copy of the picture: the best on top, equal phrases in equal colours, words inside."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageColor, ImageDraw
 
-from glip.structures.drawing import PALETTE, draw_boxes
+from glip.structures.drawing import PALETTE, draw_boxes, shade_masks
 
 INK = [ImageColor.getrgb(colour) for colour in PALETTE]
 
@@ -104,3 +104,23 @@ def test_drawing_survives(size: tuple[int, int], box: list[float]) -> None:
 def test_each_box_needs_a_caption_and_a_colour() -> None:
     with pytest.raises(ValueError, match="shorter"):
         draw_boxes(white(), [[0.0, 0.0, 9.0, 9.0]], [], [0])
+
+
+def test_the_first_mask_is_seen_where_two_overlap_and_the_rest_of_the_picture_stays() -> None:
+    masks = np.zeros((2, 2, 3), dtype=bool)
+    masks[0, :, :2] = True
+    masks[1, :, 1:] = True
+    masks[:, 1] = False
+    image = Image.new("L", (3, 2), 0)
+    shaded = shade_masks(image, masks, [1, 2])
+    halves = [tuple(round(part / 2) for part in INK[colour]) for colour in (1, 1, 2)]
+    assert [shaded.getpixel((x, 0)) for x in range(3)] == halves
+    assert [shaded.getpixel((x, 1)) for x in range(3)] == [(0, 0, 0)] * 3
+    assert image.getpixel((0, 0)) == 0
+
+
+def test_no_mask_gives_an_equal_copy() -> None:
+    image = white()
+    shaded = shade_masks(image, np.zeros((0, 100, 200), dtype=bool), [])
+    assert shaded is not image
+    assert shaded.tobytes() == image.tobytes()

@@ -120,8 +120,10 @@ class SwinStage(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, h, w, C)` to the stage's output and the next stage's input."""
         for block in self.blocks:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                features = checkpoint(block, features, use_reentrant=False)
+            assert isinstance(block, SwinBlock)
+            if self.gradient_checkpointing and torch.is_grad_enabled():  # in halves: the peak is one half's
+                features = checkpoint(block.attend, features, use_reentrant=False)
+                features = checkpoint(block.transform, features, use_reentrant=False)
             else:
                 features = block(features)
         return features, self.downsample(features) if self.downsample else features
@@ -140,7 +142,15 @@ class SwinBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, h, w, C)` in and out."""
-        features = features + self.drop_path(self.attn(self.norm1(features)))
+        return self.transform(self.attend(features))
+
+    def attend(self, features: Tensor) -> Tensor:
+        """The block's first half: `(B, h, w, C)` in and out."""
+        result: Tensor = features + self.drop_path(self.attn(self.norm1(features)))
+        return result
+
+    def transform(self, features: Tensor) -> Tensor:
+        """The block's second half: `(B, h, w, C)` in and out."""
         result: Tensor = features + self.drop_path(self.mlp(self.norm2(features)))
         return result
 

@@ -1,0 +1,1 @@
+"""The switchable heads of GLIPv2, one file a head."""
