@@ -12,6 +12,7 @@ from glip.images import ImageInput, read_in_batches
 from glip.searching import Search, head_of
 from glip.structures.detections import CORNER_NAMES, Detections
 from glip.structures.prompt import Phrase, Prompt
+from glip.text.prompts import plain_question
 from glip.text.tokens import TokenizedPrompts, tokenize_prompts
 
 Box = tuple[float, float, float, float]
@@ -89,8 +90,7 @@ def grounded_prompt(question: str, answer: str) -> Prompt:
 
 
 def _plain(question: str) -> str:
-    """As the network's training questions are written: without spaces round it, and without a question mark."""
-    plain = question.strip().rstrip("?").rstrip() if isinstance(question, str) else ""
+    plain = plain_question(question) if isinstance(question, str) else ""
     if not plain:
         raise PromptError(f"the question must be a few words, such as 'what colour is the cup?', got {question!r}")
     return plain

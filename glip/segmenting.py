@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from glip.structures.prompt import Prompt
 if TYPE_CHECKING:
     from transformers import SamModel, SamProcessor
 
-Segmenter = Callable[[Image.Image, Tensor], Tensor]
+Segmenter = Callable[[Image.Image, Tensor], Tensor | npt.NDArray[np.bool_]]
 """An upright RGB picture and `(N, 4)` xyxy pixels of it, N at least 1, to masks `(N, H, W)` bool over the picture."""
 
 Choose = Callable[[Detections], Detections]

@@ -96,7 +96,7 @@ def test_a_phrase_means_the_colour_that_it_names(phrases: Phrases) -> None:
 def test_a_box_where_a_cue_says_fits_it(cue: str, fits: Sequence[float], not_: Sequence[float]) -> None:
     factors = cue_factors(torch.tensor([fits, not_]), torch.zeros(2, PALETTE))[cue]
     assert factors[0] > 0.8
-    assert factors[1] < 0.3
+    assert factors[1] < 0.4
 
 
 def test_a_third_of_red_swatches_makes_a_thing_red_and_nothing_else() -> None:
@@ -104,7 +104,7 @@ def test_a_third_of_red_swatches_makes_a_thing_red_and_nothing_else() -> None:
     colours[0, 1] = 0.35  # the second swatch of red
     factors = cue_factors(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), colours)
     assert factors["red"] == 1
-    assert factors["blue"] == pytest.approx(0.2)
+    assert factors["blue"] == pytest.approx(0.3)
 
 
 def test_a_goals_truth_is_the_classes_probability_times_the_cues_fit() -> None:

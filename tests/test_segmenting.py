@@ -21,6 +21,7 @@ from transformers import (
     SamVisionConfig,
 )
 
+from glip.detection.calibration import Calibrator
 from glip.detection.postprocess import PostProcessor
 from glip.errors import ConfigError, ShapeError
 from glip.images import read_image
@@ -113,6 +114,15 @@ def test_a_threshold_for_each_name_holds_over_all_captions(headed: Predictor, ca
     assert len(masks_of(found)) == len(found)
     with pytest.raises(ConfigError, match="'zebra', which is not looked for"):
         headed.segment(cat, NAMES, threshold={"zebra": 0.5}, chunk_size=1)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1])
+def test_a_calibrator_is_asked_once(headed: Predictor, cat: Image.Image, chunk_size: int | None) -> None:
+    halves = Calibrator("isotonic", scores=(0.0, 1.0), probabilities=(0.0, 0.5))
+    calibrated = Predictor(headed.model, headed.processor, rules=headed.rules, calibrator=halves)
+    found = calibrated.segment(cat, NAMES, chunk_size=chunk_size)
+    torch.testing.assert_close(found.scores, headed.segment(cat, NAMES, chunk_size=chunk_size).scores / 2)
+    assert len(masks_of(found)) == len(found) > 0
 
 
 @pytest.mark.parametrize("segmenter", [None, boxes_filled], ids=["the head", "a segmenter"])

@@ -1,6 +1,6 @@
 """Numbers of GLIPv2's heads on drawn dev scenes, as JSON, each beside a baseline that sees no picture.
 
-    python tools/evaluate_heads.py --model runs/heads_all/model --data runs/drawn [--limit 400] [--output NAME.json]
+    python tools/evaluate_heads.py --model runs/heads/model --data runs/drawn [--limit 400] [--output NAME.json]
 
 DATA is what tools/make_drawn_data.py wrote. Of every model: AP50 of boxes, and recall@1 of phrases. Of the heads that
 it has: masks, segm AP50 of what is detected, and mean IoU inside true boxes; captioning, CIDEr-D (from 0 to 10) and

@@ -21,7 +21,8 @@ NEARNESS = 0.1  # temperature of names' likeness
 COMMON_WORDS = 5000
 OTHER, WIDE = 0.2, 0.1  # shares of phrases that name no class, or several
 JOINED = 0.5  # share of captions that are sentences and not lists
-COLOURED, SIZED, PLACED = 0.2, 0.12, 0.2  # shares of phrases that say so
+COLOURED, SIZED, PLACED = 0.15, 0.08, 0.12  # shares of phrases that say so
+TAILED, OWNED = 0.25, 0.05  # shares of phrases that another thing tells more of
 SIZES = {
     "small": ("small", "little", "tiny", "smaller"),
     "big": ("big", "large", "huge", "larger"),
@@ -36,6 +37,42 @@ SIDES = {
     "front": ("{} in front", "{} in the foreground", "{} closest to the camera", "nearest {}", "front {}"),
     "back": ("{} in the background", "{} in the back", "{} behind", "farthest {}"),
 }
+TAILS = (
+    *(
+        "with",
+        "in",
+        "on",
+        "of",
+        "next to",
+        "near",
+        "behind",
+        "in front of",
+        "under",
+        "beside",
+        "by",
+        "on top of",
+        "inside",
+    ),
+    *("holding", "wearing", "carrying", "riding", "eating", "pulling", "sitting on", "standing near", "lying on"),
+    *("leaning against", "looking at", "parked near", "to the left of", "to the right of", "above", "below", "around"),
+    *(
+        "inside",
+        "that is on",
+        "which has",
+        "being held by",
+        "full of",
+        "made of",
+        "closest to",
+        "across from",
+        "between",
+    ),
+)
+VERBS = (
+    *(" wearing ", " holds ", " is holding ", " sits on ", " sits next to ", " stands beside ", " stands in front of "),
+    *(" rides ", " is riding ", " lies on ", " lies beside ", " looks at ", " carries ", " eats ", " is parked near "),
+    *(" walks past ", " is served with ", " is placed on ", " leans against ", " plays with ", " watches ", " as "),
+    *(" while ", " under ", " in front of ", " on top of ", " inside ", " flies over ", " is seen behind ", " covers "),
+)
 ARTICLES = ("", "", "a", "a", "the", "the", "his", "two", "some", "one")
 
 
@@ -126,6 +163,7 @@ class Phrases:
         if form.startswith("a "):
             return Drawn(form, shares)
         text, cues = self._adorned(form, draw, is_person=bool(shares[0] > 0.5))
+        text = self._told_more(text, draw)
         article = draw.choice(ARTICLES)
         text = with_article(text) if article == "a" else f"{article} {text}".strip()
         return Drawn(text, shares, cues)
@@ -147,13 +185,27 @@ class Phrases:
                 noun = form.format(noun) if "{}" in form else f"{form} {noun}"
         return noun, tuple(cues)
 
+    def _told_more(self, text: str, draw: random.Random) -> str:
+        """A phrase that means the same thing, with another thing in it."""
+        roll = draw.random()
+        if roll > TAILED + OWNED:
+            return text
+        other = draw.choice(draw.choice(self.forms) if draw.random() < 0.6 else self.others)
+        if other.startswith("a "):
+            return text
+        if roll < OWNED:
+            return f"{other}'s {text}"
+        article = draw.choice(("", "a ", "the ", "the ", "his ", "her ", "some "))
+        adjective = f"{draw.choice((*COLOURS, *self.words.adjectives))} " if draw.random() < 0.3 else ""
+        return f"{text} {draw.choice(TAILS)} {article}{adjective}{other}"
+
     def caption(self, seen: Sequence[int], draw: random.Random) -> tuple[Prompt, list[Drawn]]:
         """A caption of one to twelve phrases, and what they mean."""
         is_sentence = draw.random() < JOINED
         drawn = [self.draw(seen, draw) for _ in range(draw.randint(1, 5 if is_sentence else 12))]
         caption, phrases = "", []
         for index, phrase in enumerate(drawn):
-            caption += (draw.choice((*JOINTS, " on ", " behind ")) if is_sentence else SEPARATOR) if index else ""
+            caption += (draw.choice((*JOINTS, *VERBS)) if is_sentence else SEPARATOR) if index else ""
             phrases.append(Phrase(phrase.text, ((len(caption), len(caption) + len(phrase.text)),), index))
             caption += phrase.text
         if is_sentence and self.words.settings and draw.random() < 0.3:

@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets of ../shared/data")
     parser.add_argument("--words", type=Path, default=Path("configs/words/coco.yaml"), help="other names of classes")
     parser.add_argument("--steps", type=int, default=800, help="of the words' training")
+    parser.add_argument("--earlier", type=Path, help="an earlier output, whose words learn on")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     arguments = parser.parse_args()
     if arguments.output.exists():
@@ -101,7 +102,10 @@ def main() -> None:
     paint_palette(model, processor)
     goal = Goal(draw_places(model, processor, outputs[0], photos))
     teacher = WordTeacher(model, processor, goal, read_phrases(arguments.data, arguments.words, arguments.minilm))
-    teacher.solve()
+    if arguments.earlier is None:
+        teacher.solve()
+    else:
+        model.load_state_dict(load_file(arguments.earlier / "model.safetensors"))
     if arguments.steps:
         teacher.train(arguments.steps)
     model.save_pretrained(arguments.output)

@@ -21,6 +21,7 @@ from glip.data.instance_masks import InstanceMask
 from glip.data.odvg import read_odvg
 from glip.data.tsv import read_tsv
 from glip.errors import DataError
+from glip.text.prompts import plain_question
 
 BACKGROUND_ID = 0
 
@@ -171,7 +172,8 @@ def _told(path: str | Path, record: Record) -> Record:
         raise DataError(
             f"{where}: a question needs answers, a list of words or {{answer: how right, in [0, 1]}}, got {given!r}"
         )
-    return {**told, "answers": tuple((answer, float(share)) for answer, share in shares.items())}
+    answers = tuple((answer, float(share)) for answer, share in shares.items())
+    return {**told, "question": plain_question(told["question"]), "answers": answers}
 
 
 def _are_words(values: list[Any]) -> bool:

@@ -99,6 +99,11 @@ def prompt_from_caption(caption: str, phrases: Sequence[str | Span | Sequence[Sp
     )
 
 
+def plain_question(question: str) -> str:
+    """A question as networks read it, in training and later: no spaces round it, no question mark behind it."""
+    return question.strip().rstrip("?").rstrip()
+
+
 def prompt_from_expression(expression: str) -> Prompt:
     """One referring expression: the whole sentence is the phrase.
 

@@ -351,7 +351,7 @@ EXPERIMENTS = [
     case("an override of broken YAML", ConfigError, "steps=[1", lambda b: experiment(b, "", "steps=[1")),
     case("no such start", FileError, "glip-huge", lambda b: trainer(b, start="glip-huge")),
     case("a start that is a file", GlipError, "folder", lambda b: trainer(b, start=b.folder / "resnet.pth")),
-    case("an unknown frozen part", ConfigError, "head", lambda b: trainer(b, tuning={"frozen": ["heads"]})),
+    case("an unknown frozen part", ConfigError, "head", lambda b: trainer(b, tuning={"frozen": ["necks"]})),
     case("an output that is a file", FileError, "taken.json", lambda b: trainer(b, output="taken.json")),
     case("a checkpoint that is text", CheckpointError, "another output folder", lambda b: resume(b, "Dear all")),
     case("a checkpoint of something else", CheckpointError, "another output folder", lambda b: resume(b, {"a": 1})),

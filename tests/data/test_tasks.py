@@ -229,7 +229,7 @@ def test_a_detection_file_may_have_masks_descriptions_and_questions(picture: Pat
     told = {"description": "a dog", "question": "what is it?", "answers": {"dog": 0.9, "cat": 0.3}}
     path = write(tmp_path / "told.json", told, {"segmentation": OUTLINE})
     (example,) = read_detection_json(path)
-    assert (example.description, example.question) == ("a dog", "what is it?")
+    assert (example.description, example.question) == ("a dog", "what is it")
     assert example.answers == (("dog", 0.9), ("cat", 0.3))
     assert example.objects[0].mask is not None
     assert example.objects[0].mask.draw((40, 64)).sum() == 16 * 24

@@ -6,7 +6,13 @@ import pytest
 
 from glip.errors import PromptError
 from glip.structures.prompt import Prompt, Span
-from glip.text.prompts import clean_class_name, prompt_from_caption, prompt_from_expression, prompt_from_labels
+from glip.text.prompts import (
+    clean_class_name,
+    plain_question,
+    prompt_from_caption,
+    prompt_from_expression,
+    prompt_from_labels,
+)
 
 
 def spans_of(prompt: Prompt) -> list[tuple[Span, ...]]:
@@ -235,3 +241,18 @@ def test_an_expression_is_one_phrase(expression: str, span: Span) -> None:
 def test_an_expression_without_words_is_refused(expression: str) -> None:
     with pytest.raises(PromptError, match="a few words"):
         prompt_from_expression(expression)
+
+
+@pytest.mark.parametrize(
+    ("question", "plain"),
+    [
+        ("what is this?", "what is this"),
+        (" what is this ? ", "what is this"),
+        ("what is this", "what is this"),
+        ("is it? no??", "is it? no"),
+        ("?", ""),
+    ],
+    ids=["a question mark", "spaces", "none", "only the last ones go", "nothing else"],
+)
+def test_a_question_is_read_without_its_mark(question: str, plain: str) -> None:
+    assert plain_question(question) == plain
