@@ -17,6 +17,7 @@ from glip.processing import GlipImageProcessor, GlipProcessor
 from tests.reference.tiny_models import TINY_TEXT, tiny_model
 from tools.evaluate_heads import GREY, Measurement, Scenes
 from tools.make_drawn_data import main, write_scenes
+from tools.start_drawn import SIDE, write_start
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SEEDS = DEV_SEEDS[:3]
@@ -55,6 +56,13 @@ def test_a_scene_is_read_back_as_it_was_drawn(scenes: Path) -> None:
         assert [thing.box for thing in example.objects] == [thing.box for thing in scene.things]
         masks = torch.stack([thing.mask.draw((64, 64)) for thing in example.objects if thing.mask is not None])
         assert torch.equal(masks, scene.masks)
+
+
+def test_colours_are_part_of_the_names_in_a_file_of_their_own(scenes: Path) -> None:
+    examples = read_detection_json(scenes / "coloured.json")
+    for example, seed in zip(examples, SEEDS, strict=True):
+        things = draw_scene(seed, side=64).things
+        assert [(thing.name, thing.box) for thing in example.objects] == [(thing.called, thing.box) for thing in things]
 
 
 def test_phrases_stand_where_their_spans_say(scenes: Path) -> None:
@@ -104,6 +112,15 @@ def test_training_and_measuring_have_other_scenes(tmp_path: Path, monkeypatch: p
     assert pictures == {"train": {str(seed) for seed in TRAIN_SEEDS[:2]}, "dev": {str(DEV_SEEDS[0])}}
 
 
+def test_the_start_is_a_network_for_pictures_of_the_scenes_size(tmp_path: Path) -> None:
+    write_start(tmp_path / "start")
+    predictor = Predictor.from_pretrained(tmp_path / "start")
+    assert predictor.processor.image_processor.short_side == SIDE
+    assert predictor.model.config.heads == {}
+    with pytest.raises(FileError, match="exists already; give a new folder"):
+        write_start(tmp_path / "start")
+
+
 def test_the_configs_know_every_answer() -> None:
     asked = {question.answer for seed in TRAIN_SEEDS[:300] for question in draw_scene(seed, side=64).questions}
     for name in ("heads_vqa", "heads_all"):
@@ -138,7 +155,7 @@ def test_a_filled_box_overlaps_a_thing_by_the_share_that_it_covers(measurement: 
 
 
 def test_every_head_gets_its_numbers_beside_the_blind_ones(measurement: Measurement) -> None:
-    report = measurement.everything()
+    report = measurement.report()
     assert report["scenes"] == 3
     assert {name for name, part in report.items() if name != "scenes" and {"model", "blind"} <= part.keys()} == {
         *("boxes", "phrases", "masks", "captioning", "vqa", "mlm")
@@ -146,6 +163,10 @@ def test_every_head_gets_its_numbers_beside_the_blind_ones(measurement: Measurem
     assert report["vqa"]["model"]["questions"] == sum(len(draw_scene(seed, side=64).questions) for seed in SEEDS)
     assert report["mlm"]["model"]["words"] == report["mlm"]["blind"]["words"] > 0
     assert report["mlm"]["model"]["loss"] != report["mlm"]["blind"]["loss"]
+
+
+def test_one_part_can_be_measured_alone(measurement: Measurement) -> None:
+    assert set(measurement.report(["boxes"])) == {"scenes", "boxes"}
 
 
 def test_the_commonest_answers_are_those_of_each_kind(measurement: Measurement, tmp_path: Path) -> None:

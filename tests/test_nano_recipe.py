@@ -19,7 +19,7 @@ from glip.predictor import Predictor
 from tools.evaluate_pipeline import TwoModels, paired_interval
 from tools.evaluate_scenes import answers
 from tools.nano_phrases import Drawn, Phrases
-from tools.nano_words import Goal, Places, cue_factors
+from tools.nano_words import Goal, Places, cue_factors, subject_share
 from tools.unpack_cutouts import resource_entries, write_cutouts
 
 # --- phrases -----------------------------------------------------------------------------------------------------
@@ -105,6 +105,24 @@ def test_a_third_of_red_swatches_makes_a_thing_red_and_nothing_else() -> None:
     factors = cue_factors(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), colours)
     assert factors["red"] == 1
     assert factors["blue"] == pytest.approx(0.3)
+
+
+def test_the_subject_of_a_labelled_photo_is_the_surest_box_that_is_not_small() -> None:
+    boxes = torch.tensor([[0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.9, 0.8], [0.6, 0.6, 1.0, 1.0], [0.5, 0.5, 0.52, 0.52]])
+    shares = subject_share(boxes, torch.tensor([0.5, 0.1, 0.2, 0.9]))  # the surest is a speck
+    torch.testing.assert_close(shares, torch.tensor([1.0, 1.0, 0.0, 0.0]))
+
+
+def test_a_label_is_where_its_photos_subject_is_whatever_its_likeness_says() -> None:
+    places = Places(
+        torch.ones(2, 3),
+        torch.tensor([[0.1], [0.6]]),
+        {"red": torch.tensor([0.5, 0.5])},
+        {"okapi": torch.tensor([0.8, 0.0])},
+    )
+    okapi, red = Drawn("an okapi", torch.ones(1), noun="okapi"), Drawn("red okapi", torch.ones(1), ("red",), "okapi")
+    truth = Goal(places).truth(slice(None), [okapi, red])
+    torch.testing.assert_close(truth, torch.tensor([[0.8, 0.6], [0.4, 0.3]]))
 
 
 def test_a_goals_truth_is_the_classes_probability_times_the_cues_fit() -> None:

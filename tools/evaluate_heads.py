@@ -1,6 +1,6 @@
 """Numbers of GLIPv2's heads on drawn dev scenes, as JSON, each beside a baseline that sees no picture.
 
-    python tools/evaluate_heads.py --model runs/heads/model --data runs/drawn [--limit 400] [--output NAME.json]
+    python tools/evaluate_heads.py --model runs/heads/model --data runs/drawn [--only vqa ...] [--output NAME.json]
 
 DATA is what tools/make_drawn_data.py wrote. Of every model: AP50 of boxes, and recall@1 of phrases. Of the heads that
 it has: masks, segm AP50 of what is detected, and mean IoU inside true boxes; captioning, CIDEr-D (from 0 to 10) and
@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +50,7 @@ BATCH = 16  # pictures
 MOST_BOXES = 20  # of a picture whose masks are drawn
 GREY = (124, 116, 104)  # the mean of photos, which normalisation turns into nothing
 PEOPLE = 10  # who answer a question, all alike
+MEASURES = ("boxes", "phrases", "masks", "captioning", "vqa", "mlm")
 WHOLE_BOX = 10.0  # logit of a mask that fills its box
 
 Masks = Callable[[TaskOutput], Tensor]
@@ -101,25 +102,23 @@ class Measurement:
         self.predictor, self.dev, self.train = predictor, dev, train
         self.model, self.processor = predictor.model, predictor.processor
 
-    def everything(self) -> Record:
-        """All numbers of the model and of the heads that it has."""
-        heads = self.model.config.heads
-        report: Record = {"scenes": len(self.dev.part("scenes")["images"])}
-        report["boxes"] = self.both(self.boxes)
-        report["phrases"] = self.both(self.phrases)
-        if "masks" in heads:
-            report["masks"] = self.both(self.masks)
-        if "captioning" in heads:
-            report["captioning"] = self.both(self.captions) | {"commonest": self.commonest_caption()}
-        if "vqa" in heads:
-            report["vqa"] = self.both(self.answers) | {"commonest": self.commonest_answers()}
-        if "mlm" in heads:
-            report["mlm"] = self.both(self.words)
-        return report
+    def report(self, only: Collection[str] = ()) -> Record:
+        """All numbers of the model and of the heads that it has, or only some of them.
 
-    def both(self, measure: Callable[[bool], Any]) -> Record:
-        """A measurement with pictures and without."""
-        return {"model": measure(False), "blind": measure(True)}
+        Args:
+            only: "boxes", "phrases", and heads; nothing for all.
+        """
+        measures: dict[str, Callable[[bool], Any]] = {"boxes": self.boxes, "phrases": self.phrases}
+        of_heads = {"masks": self.masks, "captioning": self.captions, "vqa": self.answers, "mlm": self.words}
+        measures |= {name: measure for name, measure in of_heads.items() if name in self.model.config.heads}
+        report: Record = {"scenes": len(self.dev.part("scenes")["images"])}
+        for name, measure in measures.items():
+            if not only or name in only:
+                report[name] = {"model": measure(False), "blind": measure(True)}
+        for name, commonest in (("captioning", self.commonest_caption), ("vqa", self.commonest_answers)):
+            if name in report:
+                report[name]["commonest"] = commonest()
+        return report
 
     def boxes(self, blind: bool) -> float:
         """AP50 of the shapes' boxes."""
@@ -330,19 +329,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a model folder")
     parser.add_argument("--data", type=Path, required=True, help="folder of tools/make_drawn_data.py")
+    parser.add_argument("--only", nargs="*", choices=MEASURES, default=(), help="what is measured; all if left out")
     parser.add_argument("--limit", type=int, default=400, help="most dev scenes")
-    parser.add_argument("--short-side", type=int, default=128, help="of the network's picture, in pixels")
     parser.add_argument("--output", type=Path, default=None, help="a new file for the numbers, too")
     arguments = parser.parse_args()
     try:
         if arguments.output is not None:
             check_target(arguments.output, overwrite=False)
         predictor = Predictor.from_pretrained(arguments.model, batch_size=BATCH)
-        predictor.processor.image_processor.short_side = arguments.short_side
         dev, train = (
             Scenes(arguments.data / part, limit) for part, limit in (("dev", arguments.limit), ("train", 10**9))
         )
-        report = Measurement(predictor, dev, train).everything()
+        report = Measurement(predictor, dev, train).report(arguments.only)
         if arguments.output is not None:
             write_json(arguments.output, report)
     except GlipError as error:

@@ -2,30 +2,29 @@
 
     python tools/make_drawn_data.py --output runs/drawn [--train 4000] [--dev 400] [--side 128]
 
-OUTPUT/train and OUTPUT/dev get pictures and three files: scenes.json, COCO detection with masks and a description of
-each picture (`references` are all that say the same); grounding.json, captions whose phrases have boxes; and
-questions.json, one record a question with its answer, its `kind`, and where it has one the answer's `box`. Training
-captions are also questions with their answers behind them, whose box is the answer's: so the answers are grounded.
+OUTPUT/train and OUTPUT/dev get pictures and four files: scenes.json, COCO detection with masks and a description of
+each picture (`references` are all that say the same); coloured.json, the same boxes named by colour and shape;
+grounding.json, captions whose phrases have boxes, among them questions with their answers behind them, whose box is the
+answer's; and questions.json, one record a question with its answer, its `kind`, and the answer's `box`, if it has one.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from glip.data.describe import Box
-from glip.data.drawn_scenes import DEV_SEEDS, SHAPES, TRAIN_SEEDS, DrawnScene, draw_scene
+from glip.data.drawn_scenes import DEV_SEEDS, PAINTS, SHAPES, TRAIN_SEEDS, DrawnScene, draw_scene
 from glip.data.questions import Question
 from glip.errors import FileError, GlipError
 from glip.files import write_json
 from glip.structures.masks import encode_masks
 
 Record = dict[str, Any]
-CATEGORIES = [{"id": number, "name": name} for number, name in enumerate(SHAPES, start=1)]
-IDS = {category["name"]: category["id"] for category in CATEGORIES}
+COLOURED = [f"{colour} {name}" for colour in PAINTS for name in SHAPES]
 
 
 @dataclass
@@ -52,8 +51,9 @@ class Content:
             }
         )
 
-    def write(self, path: Path, categories: list[Record]) -> None:
-        """Write COCO JSON."""
+    def write(self, path: Path, names: Sequence[str] = ()) -> None:
+        """Write COCO JSON; categories count from 1 in the order of their names."""
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
         write_json(path, {"images": self.images, "annotations": self.annotations, "categories": categories})
 
 
@@ -63,7 +63,7 @@ def answered(question: Question) -> str:
 
 
 def write_scenes(folder: Path, seeds: Iterable[int], *, side: int) -> None:
-    """Write pictures, scenes.json, grounding.json and questions.json.
+    """Write pictures, scenes.json, coloured.json, grounding.json and questions.json.
 
     Args:
         folder: a new folder.
@@ -77,26 +77,32 @@ def write_scenes(folder: Path, seeds: Iterable[int], *, side: int) -> None:
     if folder.exists():
         raise FileError(f"{folder}: exists already; give a new folder")
     (folder / "pictures").mkdir(parents=True)
-    scenes, grounding, questions = Content(), Content(), Content()
+    scenes, coloured, grounding, questions = Content(), Content(), Content(), Content()
     for seed in seeds:
         scene = draw_scene(seed, side=side)
         name = f"pictures/{seed}.png"
         scene.image.save(folder / name)
         picture = {"file_name": name, "width": side, "height": side}
         _add_things(scenes, picture, scene)
+        coloured.add(picture)
+        for thing in scene.things:
+            coloured.annotate(thing.box, category_id=1 + COLOURED.index(thing.called))
         _add_captions(grounding, picture, scene)
         for asked in scene.questions:
             truth = {"question": asked.text, "answers": [asked.answer], "kind": asked.kind, "box": asked.box}
             questions.add(picture, **truth)
-    scenes.write(folder / "scenes.json", CATEGORIES)
-    grounding.write(folder / "grounding.json", [])
-    questions.write(folder / "questions.json", [])
+    scenes.write(folder / "scenes.json", list(SHAPES))
+    coloured.write(folder / "coloured.json", COLOURED)
+    grounding.write(folder / "grounding.json")
+    questions.write(folder / "questions.json")
 
 
 def _add_things(scenes: Content, picture: Record, scene: DrawnScene) -> None:
     scenes.add(picture, description=scene.caption.caption, references=list(scene.caption.references))
+    names = list(SHAPES)
     for thing, mask, pixels in zip(scene.things, encode_masks(scene.masks), scene.masks, strict=True):
-        scenes.annotate(thing.box, category_id=IDS[thing.name], segmentation=mask, area=int(pixels.sum()))
+        category = 1 + names.index(thing.name)
+        scenes.annotate(thing.box, category_id=category, segmentation=mask, area=int(pixels.sum()))
 
 
 def _add_captions(grounding: Content, picture: Record, scene: DrawnScene) -> None:

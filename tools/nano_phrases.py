@@ -19,7 +19,7 @@ from glip.text.prompts import SEPARATOR
 
 NEARNESS = 0.1  # temperature of names' likeness
 COMMON_WORDS = 5000
-OTHER, WIDE = 0.2, 0.1  # shares of phrases that name no class, or several
+OTHER, WIDE, LABELLED = 0.15, 0.1, 0.2  # shares of phrases that name no class, several, or a photo's label
 JOINED = 0.5  # share of captions that are sentences and not lists
 COLOURED, SIZED, PLACED = 0.15, 0.08, 0.12  # shares of phrases that say so
 TAILED, OWNED = 0.25, 0.05  # shares of phrases that another thing tells more of
@@ -112,19 +112,27 @@ class Drawn:
         text: the phrase.
         shares: `(80,)`, the share of each class in its meaning.
         cues: what else it says: colours, keys of `SIZES` and `SIDES`.
+        noun: the name in it.
     """
 
     text: str
     shares: Tensor
     cues: tuple[str, ...] = ()
+    noun: str = ""
 
 
 class Phrases:
     """Phrases, and the share that each of COCO's classes has in their meaning."""
 
     def __init__(
-        self, classes: Sequence[str], words: Words, others: Sequence[str], likeness: Callable[[Sequence[str]], Tensor]
+        self,
+        classes: Sequence[str],
+        words: Words,
+        others: Sequence[str],
+        likeness: Callable[[Sequence[str]], Tensor],
+        labels: Sequence[str] = (),
     ) -> None:
+        self.labels = list(labels)
         self.classes, self.words = list(classes), words
         meanings: dict[str, set[int]] = {}
         self.forms: list[list[str]] = [[name] for name in classes]
@@ -151,7 +159,9 @@ class Phrases:
     def draw(self, seen: Sequence[int], draw: random.Random) -> Drawn:
         """A noun with or without article, adjective, colour, size and side."""
         roll = draw.random()
-        if roll < OTHER:
+        if self.labels and roll > 1 - LABELLED:
+            form = draw.choice(self.labels)
+        elif roll < OTHER:
             form = draw.choice(self.others)
         elif roll < OTHER + WIDE:
             form = draw.choice(self.wide)
@@ -161,12 +171,12 @@ class Phrases:
             form = forms[0] if draw.random() < 0.5 else draw.choice(forms)
         shares = self.shares[form]
         if form.startswith("a "):
-            return Drawn(form, shares)
+            return Drawn(form, shares, noun=form)
         text, cues = self._adorned(form, draw, is_person=bool(shares[0] > 0.5))
         text = self._told_more(text, draw)
         article = draw.choice(ARTICLES)
         text = with_article(text) if article == "a" else f"{article} {text}".strip()
-        return Drawn(text, shares, cues)
+        return Drawn(text, shares, cues, form)
 
     def _adorned(self, noun: str, draw: random.Random, *, is_person: bool) -> tuple[str, tuple[str, ...]]:
         cues: list[str] = []
@@ -218,8 +228,9 @@ def read_phrases(photos: Path, words: Path, minilm: Path) -> Phrases:
     """COCO's classes in the words of a YAML file, and the labels of the sets without boxes."""
     classes = coco_classes(photos)
     likeness = Likeness(classes, minilm)
-    others = sorted({*labels(photos), *common_words(likeness.tokenizer.get_vocab())})
-    return Phrases(classes, Words(**yaml.safe_load(words.read_text())), others, likeness)
+    labelled = labels(photos)
+    others = sorted({*labelled, *common_words(likeness.tokenizer.get_vocab())})
+    return Phrases(classes, Words(**yaml.safe_load(words.read_text())), others, likeness, labelled)
 
 
 def common_words(vocabulary: Iterable[str]) -> list[str]:
@@ -236,7 +247,13 @@ def coco_classes(photos: Path) -> list[str]:
 
 def labels(folder: Path) -> list[str]:
     """Names of the sets whose photos have a label and no box."""
-    names = set()
+    return sorted(set(labelled_photos(folder).values()))
+
+
+def labelled_photos(folder: Path) -> dict[str, str]:
+    """The label of each photo of these sets, by the photo's file."""
+    found = {}
     for record in sorted(folder.glob("*_nobox/train.json")):
-        names |= {image["image_label"].replace("_", " ").lower() for image in json.loads(record.read_text())["images"]}
-    return sorted(names)
+        for image in json.loads(record.read_text())["images"]:
+            found[str(record.parent / image["file_name"])] = image["image_label"].replace("_", " ").lower()
+    return found

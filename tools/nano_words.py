@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from glip.images import read_image
 from glip.models.cues import PALETTE, STRENGTH
 from glip.models.glip import GlipBlock, GlipModel, flatten_levels
 from glip.processing import GlipProcessor
-from glip.structures.boxes import clip_boxes
+from glip.structures.boxes import clip_boxes, pairwise_iou
 from glip.text.tokens import tokenize_prompts
 from tools.nano_phrases import Drawn, Phrases
 
@@ -29,6 +29,7 @@ NUM_CLASSES, NECK = 80, 128
 PLACES = 60_000  # positions that words are fitted on
 LEAST_PROBABILITY = 1e-4
 LEAST_FIT, CLEAR_SHARE = 0.3, 0.35  # of a position that a cue does not fit; of a colour, to be the thing's
+SUBJECTS, CERTAIN, LEAST_AREA = 0.5, 0.8, 0.04  # of labelled photos: their weight, a thing's probability and area
 BACKGROUND = 0.15  # share of positions that are drawn whatever NanoDet-g sees there
 WORDS_RATE, LAST_RATE = 5e-4, 4e-3  # of text layers, and of the projection, whose weights are large
 CAPTIONS, POOL, SOLVED, PLACES_A_STEP = 48, 4000, 1200, 1024
@@ -90,11 +91,13 @@ class Places:
         features: `(N, C + 1)` of the pyramid, and a one.
         probabilities: `(N, 80)` of classes.
         factors: how well each cue of a phrase fits, `(N,)` in `[0, 1]`.
+        evidence: how surely the thing is there that a photo's label names, `(N,)` in `[0, 1]`; by label.
     """
 
     features: Tensor
     probabilities: Tensor
     factors: Mapping[str, Tensor]
+    evidence: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Goal:
@@ -116,13 +119,15 @@ class Goal:
         shares = torch.stack([phrase.shares for phrase in phrases])
         truth = (shares @ self.places.probabilities[drawn].T).clamp(max=1)
         for index, phrase in enumerate(phrases):
+            if phrase.noun in self.places.evidence:
+                truth[index] = torch.maximum(truth[index], self.places.evidence[phrase.noun][drawn])
             for cue in phrase.cues:
                 truth[index] *= self.places.factors[cue][drawn]
         return truth
 
     def row(self, phrase: Drawn) -> Tensor:
         """The best linear row and bias `(C + 1,)` of a phrase."""
-        key = phrase.shares.numpy().tobytes(), phrase.cues
+        key = phrase.shares.numpy().tobytes(), (phrase.noun, *phrase.cues)
         if key not in self.known:
             truth = self.truth(slice(None), [phrase])[0]
             said = truth.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).logit()
@@ -132,12 +137,24 @@ class Goal:
 
 @torch.no_grad()
 def draw_places(
-    model: GlipModel, processor: GlipProcessor, classifier: tuple[Tensor, Tensor], photos: list[str]
+    model: GlipModel,
+    processor: GlipProcessor,
+    classifier: tuple[Tensor, Tensor],
+    photos: Sequence[str],
+    labels: Mapping[str, str],
 ) -> Places:
-    """Positions of photos, as many for each class that NanoDet-g sees."""
+    """Positions of photos, as many for each class that NanoDet-g sees, and for each labelled thing.
+
+    Args:
+        model: whose pyramid and head are NanoDet-g's.
+        processor: its processor.
+        classifier: weight `(124, 128)` and bias `(124,)` of NanoDet-g's outputs.
+        photos: their files.
+        labels: what the one thing in some of them is, by file.
+    """
     assert model.cues is not None
     weight, bias = (part[:NUM_CLASSES] for part in classifier)
-    features, boxes, colours = [], [], []
+    features, boxes, colours, subjects = [], [], [], []
     for photo in photos:
         inputs = processor.image_processor(read_image(photo))
         levels = model.encode_image(inputs["pixel_values"], inputs["image_sizes"])
@@ -148,17 +165,48 @@ def draw_places(
         found = decode_boxes(deltas[0], make_anchors(shapes, model.config.strides))
         boxes.append(clip_boxes(found, (size[0], size[1])) / torch.tensor([size[1], size[0], size[1], size[0]]))
         features.append(image[0])
+        sure = (image[0, :, :NECK] @ weight.T + bias).amax(dim=1)
+        subjects.append(subject_share(boxes[-1], sure) if photo in labels else torch.zeros(len(sure)))
         colours.append(image[0, :, NECK : NECK + PALETTE] / STRENGTH)
     every = torch.cat(features)
     squares = (every[:, :NECK] @ weight.T + bias).sigmoid() ** 2
+    named = torch.cat(subjects)
     chances = (squares / squares.sum(dim=0)).sum(dim=1) / NUM_CLASSES + BACKGROUND / len(every)
+    if labels:
+        chances += SUBJECTS * named / named.sum()
     drawn = torch.multinomial(chances, min(PLACES, len(every)), generator=torch.Generator().manual_seed(0))
     kept = every[drawn]
     return Places(
         torch.cat([kept, torch.ones(len(kept), 1)], dim=1),
         (kept[:, :NECK] @ weight.T + bias).sigmoid(),
         cue_factors(torch.cat(boxes)[drawn], torch.cat(colours)[drawn]),
+        _evidence(photos, [len(one) for one in subjects], labels, named, drawn),
     )
+
+
+def _evidence(
+    photos: Sequence[str], lengths: Sequence[int], labels: Mapping[str, str], named: Tensor, drawn: Tensor
+) -> dict[str, Tensor]:
+    """Each label's evidence at the drawn positions."""
+    names = sorted(set(labels.values()))
+    number = {name: index for index, name in enumerate(names)}
+    of_photo = torch.tensor([number[labels[photo]] if photo in labels else -1 for photo in photos])
+    of_place = of_photo.repeat_interleave(torch.tensor(lengths))[drawn]
+    return {name: CERTAIN * named[drawn] * (of_place == index) for name, index in number.items()}
+
+
+def subject_share(boxes: Tensor, sure: Tensor) -> Tensor:
+    """How much each position's box is that of a photo's one thing, in `[0, 1]`.
+
+    Args:
+        boxes: `(N, 4)` xyxy shares of the picture.
+        sure: `(N,)`, of anything at all; the surest of the boxes that are not small is the thing's.
+    """
+    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0)
+    large = sides.prod(dim=1) >= LEAST_AREA
+    best = torch.where(large, sure, sure.min() - 1).argmax()
+    overlap = pairwise_iou(boxes, boxes[best : best + 1])[:, 0]
+    return ((overlap - 0.4) / 0.3).clamp(0, 1)
 
 
 def cue_factors(boxes: Tensor, colours: Tensor) -> dict[str, Tensor]:

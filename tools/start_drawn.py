@@ -10,6 +10,7 @@ little with shapes.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from glip.models.glip import GlipModel
 from glip.predictor import published_processor
 from glip.processing import GlipImageProcessor, GlipProcessor
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "backbone": {
         "kind": "csp",
         "stem_channels": 16,

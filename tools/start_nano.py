@@ -24,12 +24,10 @@ from glip.errors import FileError
 from glip.models.glip import GlipBlock, GlipModel
 from glip.processing import GlipImageProcessor, GlipProcessor
 from glip.weights.nanodet import NUM_LEVELS, read_nanodet
-from tools.nano_phrases import read_phrases
+from tools.nano_phrases import labelled_photos, read_phrases
 from tools.nano_words import NECK, NUM_CLASSES, Goal, WordTeacher, draw_places, paint_palette
 
 DATA_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80", "voc2012_sample")
-UNLABELLED = ("imagenet_samples_nobox",)
-SOME = 150  # photos of each of these
 SMALLEST_SHARE = 0.01  # singular values below this share of the largest do not matter
 ALWAYS_CENTRAL = 8.0  # logit: NanoDet-g's scores say already how good a box is
 
@@ -98,9 +96,10 @@ def main() -> None:
         for name in DATA_SETS
         for example in read_detection_json(arguments.data / name / "train.json")
     ]
-    photos += [str(f) for n in UNLABELLED for f in sorted((arguments.data / n / "images_train").glob("*"))[:SOME]]
+    labelled = labelled_photos(arguments.data)
+    photos += labelled
     paint_palette(model, processor)
-    goal = Goal(draw_places(model, processor, outputs[0], photos))
+    goal = Goal(draw_places(model, processor, outputs[0], photos, labelled))
     teacher = WordTeacher(model, processor, goal, read_phrases(arguments.data, arguments.words, arguments.minilm))
     if arguments.earlier is None:
         teacher.solve()
