@@ -19,7 +19,7 @@ from glip.text.prompts import SEPARATOR
 
 NEARNESS = 0.1  # temperature of names' likeness
 COMMON_WORDS = 5000
-OTHER, WIDE, LABELLED = 0.15, 0.1, 0.2  # shares of phrases that name no class, several, or a photo's label
+OTHER, WIDE, LABELLED = 0.2, 0.1, 0.2  # shares of phrases that name no class, several, or a photo's label
 JOINED = 0.5  # share of captions that are sentences and not lists
 COLOURED, SIZED, PLACED = 0.15, 0.08, 0.12  # shares of phrases that say so
 TAILED, OWNED = 0.25, 0.05  # shares of phrases that another thing tells more of
@@ -224,13 +224,20 @@ class Phrases:
         return Prompt(caption, tuple(phrases)), drawn
 
 
-def read_phrases(photos: Path, words: Path, minilm: Path) -> Phrases:
-    """COCO's classes in the words of a YAML file, and the labels of the sets without boxes."""
+def read_phrases(photos: Path, words: Path, minilm: Path, *, labelled: bool = False) -> Phrases:
+    """COCO's classes in the words of a YAML file, and the labels of the sets without boxes.
+
+    Args:
+        photos: folder of the data sets.
+        words: the YAML file.
+        minilm: folder of the text encoder.
+        labelled: whether a share of the phrases is about the labels.
+    """
     classes = coco_classes(photos)
     likeness = Likeness(classes, minilm)
-    labelled = labels(photos)
-    others = sorted({*labelled, *common_words(likeness.tokenizer.get_vocab())})
-    return Phrases(classes, Words(**yaml.safe_load(words.read_text())), others, likeness, labelled)
+    named = labels(photos)
+    others = sorted({*named, *common_words(likeness.tokenizer.get_vocab())})
+    return Phrases(classes, Words(**yaml.safe_load(words.read_text())), others, likeness, named if labelled else ())
 
 
 def common_words(vocabulary: Iterable[str]) -> list[str]:

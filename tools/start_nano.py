@@ -28,6 +28,7 @@ from tools.nano_phrases import labelled_photos, read_phrases
 from tools.nano_words import NECK, NUM_CLASSES, Goal, WordTeacher, draw_places, paint_palette
 
 DATA_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80", "voc2012_sample")
+UNLABELLED, SOME = "imagenet_samples_nobox", 150  # photos of things that are none of COCO's
 SMALLEST_SHARE = 0.01  # singular values below this share of the largest do not matter
 ALWAYS_CENTRAL = 8.0  # logit: NanoDet-g's scores say already how good a box is
 
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets of ../shared/data")
     parser.add_argument("--words", type=Path, default=Path("configs/words/coco.yaml"), help="other names of classes")
     parser.add_argument("--steps", type=int, default=800, help="of the words' training")
+    parser.add_argument("--labelled", action="store_true", help="learn the labels of photos without boxes, too")
     parser.add_argument("--earlier", type=Path, help="an earlier output, whose words learn on")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     arguments = parser.parse_args()
@@ -96,11 +98,12 @@ def main() -> None:
         for name in DATA_SETS
         for example in read_detection_json(arguments.data / name / "train.json")
     ]
-    labelled = labelled_photos(arguments.data)
-    photos += labelled
+    labelled = labelled_photos(arguments.data) if arguments.labelled else {}
+    photos += labelled or sorted(map(str, (arguments.data / UNLABELLED / "images_train").glob("*")))[:SOME]
     paint_palette(model, processor)
     goal = Goal(draw_places(model, processor, outputs[0], photos, labelled))
-    teacher = WordTeacher(model, processor, goal, read_phrases(arguments.data, arguments.words, arguments.minilm))
+    phrases = read_phrases(arguments.data, arguments.words, arguments.minilm, labelled=arguments.labelled)
+    teacher = WordTeacher(model, processor, goal, phrases)
     if arguments.earlier is None:
         teacher.solve()
     else:
