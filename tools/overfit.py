@@ -44,7 +44,8 @@ def save_start(folder: Path, side: int) -> None:
     torch.manual_seed(0)
     shipped = Predictor.from_pretrained()
     channels, words = shipped.model.config.channels, shipped.model.text_encoder.dim
-    shipped.model.head = AlignmentHead(channels, words, num_levels=len(shipped.model.config.strides))
+    config = shipped.model.config
+    shipped.model.head = AlignmentHead(channels, words, num_levels=len(config.strides), box_bins=config.box_bins)
     shipped.model.save_pretrained(folder)
     shipped.processor.image_processor.short_side = side
     shipped.processor.save_pretrained(folder)
