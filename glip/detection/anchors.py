@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-ANCHOR_SCALE = 8  # an anchor's side is eight strides
+from glip.structures.output import ANCHOR_STRIDES
 
 
 def make_anchors(
@@ -32,7 +32,7 @@ def make_anchors(
             indexing="ij",
         )
         corners = torch.stack([x, y, x, y], dim=-1).flatten(0, 1).float()
-        reach = (ANCHOR_SCALE * stride - 1) / 2
+        reach = (ANCHOR_STRIDES * stride - 1) / 2
         centre = (stride - 1) / 2
         levels.append(corners + corners.new_tensor([centre - reach] * 2 + [centre + reach] * 2))
     return torch.cat(levels)

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from glip.structures.output import CENTRE_WEIGHT, SIDE_WEIGHT
+
 LEGACY_PIXEL = 1  # corners are pixel indices, so a side is x2 - x1 + 1; the published weights expect it
-CENTRE_WEIGHT, SIDE_WEIGHT = 10.0, 5.0
 MAX_LOG_SCALE = math.log(1000 / 16)  # decoded sides stay under 62.5 times the anchor's
 
 

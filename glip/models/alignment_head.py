@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glip.structures.output import ANCHOR_STRIDES, CENTRE_WEIGHT, SIDE_WEIGHT
+
 PRIOR_PROBABILITY = 0.01  # of an alignment before training (RetinaNet, section 4.1)
-ANCHOR_STRIDES, CENTRE_WEIGHT, SIDE_WEIGHT = 8, 10.0, 5.0  # of the published box deltas
 LEAST_SIDE = 1e-2  # strides
 MAX_LOGIT = 50_000.0  # the published clamp; keeps half precision finite
 

@@ -287,7 +287,7 @@ class GlipModel(StrictModel):
         """
         if "captioning" not in self.heads:
             raise ConfigError("this network cannot write captions: add the head with with_heads({'captioning': {}})")
-        levels = self.encode_image(pixel_values)
+        levels = self.encode_image(pixel_values, image_sizes)
         sizes = self._full_sizes(levels) if image_sizes is None else image_sizes
         place = self.config.strides.index(self.config.heads["captioning"]["stride"])
         return describe(

@@ -30,6 +30,11 @@ class GlipFeatures(ModelOutput):
     strides: tuple[int, ...] = None  # type: ignore[assignment]
 
 
+# What `box_deltas` are measured in (Faster R-CNN, section 3.1.2, with the published models' weights).
+ANCHOR_STRIDES = 8  # an anchor's side, in strides of its level
+CENTRE_WEIGHT, SIDE_WEIGHT = 10.0, 5.0  # of the centre's way in anchor sides, and of the sides' logarithms
+
+
 @dataclass
 class GlipOutput(ModelOutput):
     """Raw predictions of every anchor of every level.

@@ -1,7 +1,9 @@
 """What the tests of the doors share."""
 
+import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +36,19 @@ def run_glip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return int(code or 0), said.out, said.err
 
     return run
+
+
+@pytest.fixture
+def photo(tmp_path: Path, photos: Path) -> Path:
+    return Path(shutil.copy(photos / "chelsea.jpg", tmp_path / "cat.jpg"))
+
+
+@pytest.fixture
+def album(tmp_path: Path, photos: Path) -> Path:
+    """A folder with two pictures and a note."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    shutil.copy(photos / "coffee.jpg", folder / "b.jpg")
+    shutil.copy(photos / "chelsea.jpg", folder / "a.JPG")
+    (folder / "note.txt").write_text("not a picture")
+    return folder

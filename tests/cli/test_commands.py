@@ -5,7 +5,6 @@ A line is `label<TAB>score<TAB>x1 y1 x2 y2`, with the picture's path in front wh
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,22 +26,6 @@ LINE = r"[^\t]+\t[01]\.\d\d\t\d+ \d+ \d+ \d+"
 @pytest.fixture(autouse=True)
 def _one_loaded_model(monkeypatch: pytest.MonkeyPatch, quick: Predictor) -> None:
     monkeypatch.setattr(glip.cli.grounding, "load_predictor", lambda _model, _device, **_options: quick)
-
-
-@pytest.fixture
-def photo(tmp_path: Path, photos: Path) -> Path:
-    return Path(shutil.copy(photos / "chelsea.jpg", tmp_path / "cat.jpg"))
-
-
-@pytest.fixture
-def album(tmp_path: Path, photos: Path) -> Path:
-    """A folder with two pictures and a note."""
-    folder = tmp_path / "album"
-    folder.mkdir()
-    shutil.copy(photos / "coffee.jpg", folder / "b.jpg")
-    shutil.copy(photos / "chelsea.jpg", folder / "a.JPG")
-    (folder / "note.txt").write_text("not a picture")
-    return folder
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -25,20 +24,6 @@ def headed(tokenizer: PreTrainedTokenizerBase) -> Predictor:
 @pytest.fixture(autouse=True)
 def _one_loaded_model(monkeypatch: pytest.MonkeyPatch, headed: Predictor) -> None:
     monkeypatch.setattr(glip.cli.grounding, "load_predictor", lambda _model, _device, **_options: headed)
-
-
-@pytest.fixture
-def photo(tmp_path: Path, photos: Path) -> Path:
-    return Path(shutil.copy(photos / "chelsea.jpg", tmp_path / "cat.jpg"))
-
-
-@pytest.fixture
-def album(tmp_path: Path, photos: Path) -> Path:
-    folder = tmp_path / "album"
-    folder.mkdir()
-    shutil.copy(photos / "chelsea.jpg", folder / "a.jpg")
-    shutil.copy(photos / "coffee.jpg", folder / "b.jpg")
-    return folder
 
 
 def test_masks_are_in_the_json_as_run_lengths_and_on_the_picture(
@@ -67,7 +52,7 @@ def test_a_caption_is_a_line_and_a_record(run_glip: RunGlip, photo: Path, tmp_pa
 
 def test_captions_of_several_pictures_have_their_paths(run_glip: RunGlip, album: Path, tmp_path: Path) -> None:
     _, out, _ = run_glip("caption", album, "--json", tmp_path / "said.json")
-    paths = [str(album / "a.jpg"), str(album / "b.jpg")]
+    paths = [str(album / "a.JPG"), str(album / "b.jpg")]
     assert [line.split("\t")[0] for line in out.splitlines()] == paths
     assert list(json.loads((tmp_path / "said.json").read_text())) == paths
 
