@@ -3,11 +3,10 @@
     python tools/benchmark_training.py [--variant tiny] [--size 640 640] [--tokens 8 194] [--output FILE.json]
 
 A step is the forward pass, the losses of six boxes, and the backward pass of one picture; weights are random and the
-text encoder is trained, too. Plain arithmetic is that of tools/benchmark.py; the forms here give freed memory back as
-`glip train` does on a CPU, the plain ones leave that to the C library (`MALLOC_MMAP_THRESHOLD_=1048576` in front of the
-command: in all forms). Each form runs in a process of its own, so
-that its peak memory is its own; the forms take turns, and medians are printed. Memory is the process's peak: weights,
-gradients and torch itself are in it, AdamW's moments (two more copies of the weights) are not.
+text encoder is trained, too. Plain arithmetic is that of tools/benchmark.py. With gradient checkpointing the form here
+gives freed memory back, as `glip train` does on a CPU; the others leave that to the C library. Each form runs in a
+process of its own, so that its peak memory is its own; the forms take turns, and medians are printed. Memory is the
+process's peak: weights, gradients and torch itself are in it, AdamW's moments (two more copies of the weights) are not.
 """
 
 import argparse
@@ -44,7 +43,7 @@ BOXES = 6
 def measure_step(variant: str, size: tuple[int, int], tokens: int, form: str) -> dict[str, float]:
     """Seconds and peak gigabytes of a second step in this process; the first warms up."""
     plain, checkpointed = FORMS[form]
-    if not plain:
+    if checkpointed and not plain:
         return_large_blocks()
     torch.manual_seed(0)
     model = GlipModel(VARIANTS[variant]()).train()

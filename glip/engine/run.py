@@ -81,9 +81,9 @@ class TrainingRun(ABC, Generic[Config, Model, Batch]):
         config, self.model = self.config, model
         if config.gradient_checkpointing:
             model.recompute_activations()
+            if self.accelerator.device.type == "cpu":
+                return_large_blocks()
         model.to(self.accelerator.device)
-        if self.accelerator.device.type == "cpu":
-            return_large_blocks()
         if config.compile:
             model.compile(dynamic=True)
         self.called = distribute(model, self.accelerator, sharded=sharded, has_unused=has_unused)
