@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from glip.detection.losses import GlipCriterion
-from glip.engine.memory import return_large_blocks
+from glip.engine.memory import return_memory_between_parts
 from glip.models.glip import GlipModel
 from glip.predictor import published_processor
 from glip.structures.targets import Targets
@@ -43,12 +43,12 @@ BOXES = 6
 def measure_step(variant: str, size: tuple[int, int], tokens: int, form: str) -> dict[str, float]:
     """Seconds and peak gigabytes of a second step in this process; the first warms up."""
     plain, checkpointed = FORMS[form]
-    if checkpointed and not plain:
-        return_large_blocks()
     torch.manual_seed(0)
     model = GlipModel(VARIANTS[variant]()).train()
     if checkpointed:
         model.recompute_activations()
+        if not plain:
+            return_memory_between_parts(model)
     criterion = GlipCriterion()
     prompt, words = words_of_length(tokens, published_processor().tokenizer)
     if plain:

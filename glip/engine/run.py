@@ -16,7 +16,7 @@ from glip.data.dataset import BatchSampler
 from glip.engine.checkpoint import newest_checkpoint, save_checkpoint, write_checkpoint
 from glip.engine.config import RunConfig
 from glip.engine.ema import ParameterAverage
-from glip.engine.memory import return_large_blocks
+from glip.engine.memory import return_memory_between_parts
 from glip.engine.optimizer import Schedule, parameter_groups
 from glip.engine.parallel import distribute, fill, make_accelerator, whole
 from glip.engine.progress import Progress
@@ -82,7 +82,7 @@ class TrainingRun(ABC, Generic[Config, Model, Batch]):
         if config.gradient_checkpointing:
             model.recompute_activations()
             if self.accelerator.device.type == "cpu":
-                return_large_blocks()
+                return_memory_between_parts(model)
         model.to(self.accelerator.device)
         if config.compile:
             model.compile(dynamic=True)

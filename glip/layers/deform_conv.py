@@ -136,12 +136,13 @@ class _SampledProduct(torch.autograd.Function):
         table, rows, weights, kernel = ctx.saved_tensors
         grad_table, grad_weights, grad_kernel = (torch.zeros_like(one) for one in (table, weights, kernel))
         for part, of_part in _slices(len(grad)):
+            first, last = (int(row) for row in rows[of_part].aminmax())  # a slice reads a few lines of the map only
             with torch.enable_grad():
-                leaves = table.detach().requires_grad_(), weights[of_part].detach().requires_grad_()
-                sampled = _sample(leaves[0], rows[of_part], leaves[1])
+                leaves = table[first : last + 1].detach().requires_grad_(), weights[of_part].detach().requires_grad_()
+                sampled = _sample(leaves[0], rows[of_part] - first, leaves[1])
             grad_kernel.addmm_(sampled.detach().T, grad[part])
-            of_table, grad_weights[of_part] = torch.autograd.grad(sampled, leaves, grad[part] @ kernel.T)
-            grad_table += of_table
+            of_lines, grad_weights[of_part] = torch.autograd.grad(sampled, leaves, grad[part] @ kernel.T)
+            grad_table[first : last + 1] += of_lines
         return grad_table, None, grad_weights, grad_kernel, grad.sum(dim=0)
 
 

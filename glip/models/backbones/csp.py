@@ -76,6 +76,9 @@ class ConvLeaky(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+        nn.init.kaiming_normal_(self.conv.weight, LEAKY_SLOPE)  # there is no norm to keep the scale of features
+        assert self.conv.bias is not None
+        nn.init.zeros_(self.conv.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, in_channels, H, W)` to `(B, out_channels, ceil(H / stride), ceil(W / stride))`."""
