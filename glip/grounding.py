@@ -29,7 +29,7 @@ class Grounder:
     Args:
         model: the network.
         processor: how its pictures and words are prepared.
-        rules: thresholds and suppression.
+        rules: thresholds and suppression; None for the processor's.
         batch_size: pictures that go through the network together.
         calibrator: turns scores into probabilities of being right; thresholds are then probabilities, too.
     """
@@ -47,7 +47,7 @@ class Grounder:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         self.model = model.eval()
         self.processor = processor
-        self.rules = rules or PostProcessor()
+        self.rules = rules or processor.post_processor()
         self.batch_size = batch_size
         self.calibrator = calibrator
         self.vocabularies = VocabularyCache()

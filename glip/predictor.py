@@ -31,7 +31,7 @@ class Predictor(Grounder):
     Args:
         model: the network.
         processor: how its pictures and words are prepared.
-        rules: thresholds and suppression.
+        rules: thresholds and suppression; None for the processor's.
         batch_size: pictures that go through the network together.
         calibrator: turns scores into probabilities of being right; thresholds are then probabilities, too.
     """
@@ -54,7 +54,7 @@ class Predictor(Grounder):
                 official code or mmdetection.
             device: where the network runs.
             dtype: of its weights.
-            rules: thresholds and suppression; None for the published ones.
+            rules: thresholds and suppression; None for the processor's.
             batch_size: pictures that go through the network together.
             calibrator: a file that `glip evaluate calibration` wrote for this model; None for the scores as they are.
 

@@ -4,6 +4,7 @@ The pair of `GlipModel`: code written for Grounding DINO in transformers runs wi
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from glip.configuration import GlipConfig
 from glip.detection.postprocess import PostProcessor
-from glip.errors import PromptError, ShapeError
+from glip.errors import ConfigError, PromptError, ShapeError
 from glip.images import ImageInput, read_image
 from glip.structures.detections import Detections
 from glip.structures.output import GlipOutput
@@ -126,6 +127,11 @@ class GlipProcessor(ProcessorMixin):
         tokenizer: a fast BERT tokenizer.
         max_tokens: longest caption, CLS and SEP included.
         threshold: lowest score that a prediction shows unless the caller says otherwise.
+        rules: what the model's scores become detections by, as `PostProcessor` calls them; what is left out is as
+            published.
+
+    Raises:
+        ConfigError: a rule is unknown or impossible.
     """
 
     image_processor: GlipImageProcessor
@@ -136,10 +142,28 @@ class GlipProcessor(ProcessorMixin):
         tokenizer: Any,
         max_tokens: int = MAX_TOKENS,
         threshold: float = 0.5,
+        rules: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(image_processor, tokenizer)
         self.max_tokens = max_tokens
         self.threshold = threshold
+        self.rules = dict(rules or {})
+        self.post_processor()
+
+    def post_processor(self, **changes: Any) -> PostProcessor:
+        """The model's rules, with some changed.
+
+        Raises:
+            ConfigError: a rule is unknown or impossible.
+        """
+        rules = self.rules | changes
+        unknown = sorted(rules.keys() - {field.name for field in fields(PostProcessor)})
+        if unknown:
+            raise ConfigError(
+                f"GlipProcessor.rules: unknown rule {unknown[0]!r}; there are "
+                + ", ".join(field.name for field in fields(PostProcessor))
+            )
+        return PostProcessor(**rules)
 
     def __call__(
         self,
@@ -200,7 +224,7 @@ class GlipProcessor(ProcessorMixin):
             named = [
                 self._phrases_of_labels(labels, ids) for labels, ids in zip(text_labels, outputs.input_ids, strict=True)
             ]
-        rules = PostProcessor(candidate_threshold=text_threshold)
+        rules = self.post_processor(candidate_threshold=text_threshold)
         return [_as_dict(found) for found in _decode(outputs, named, threshold, target_sizes, rules)]
 
     def _phrases_of_labels(self, labels: Sequence[str], input_ids: Tensor) -> tuple[Prompt, Tensor]:

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from glip.data.compositional import Pair
 from glip.data.describe import COLOURS, Words
+from glip.data.usual_places import UsualPlaces
 from glip.errors import FileError
 from glip.models.cues import PALETTE
 from glip.predictor import Predictor
 from tools.evaluate_pipeline import TwoModels, paired_interval
 from tools.evaluate_scenes import answers
+from tools.nano_parts import PART, BeyondCoco, gather, part_chances
 from tools.nano_phrases import Drawn, Phrases
 from tools.nano_words import Goal, Places, cue_factors, subject_share
 from tools.unpack_cutouts import resource_entries, write_cutouts
@@ -74,6 +76,79 @@ def test_a_phrase_means_the_colour_that_it_names(phrases: Phrases) -> None:
     assert coloured
     for phrase in coloured:
         assert all(cue in phrase.text.split() for cue in phrase.cues if cue in COLOURS)
+
+
+# --- parts of things ---------------------------------------------------------------------------------------------
+
+RULES = """
+parts:
+  - {names: [handle], of: [cup], boxes: [[0.0, 0.0, 0.2, 1.0], [0.8, 0.0, 1.0, 1.0]]}
+like:
+  - {names: [pot, kettle], classes: [cup, bottle]}
+  - {names: [pot], classes: [dog]}
+"""
+PEOPLE = UsualPlaces({"coat": (0.0, 0.2, 1.0, 0.6)}, {"coat": (0.0, 0.5, 1.0, 1.0)}, {})
+
+
+@pytest.fixture
+def beyond(tmp_path: Path) -> BeyondCoco:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    return BeyondCoco(CLASSES, tmp_path / "rules.yaml", PEOPLE)
+
+
+def test_a_likeness_is_half_as_sure_as_a_name_and_a_part_is_no_class(beyond: BeyondCoco) -> None:
+    shares = beyond.shares()
+    assert shares["kettle"].tolist() == [0, 0, 0, 0.5, 0.5]
+    assert shares["pot"].tolist() == [0, 0.5, 0, 0.5, 0.5]
+    assert shares["handle"].tolist() == shares["coat"].tolist() == [0] * 5
+
+
+def test_parts_are_where_a_position_draws_a_box_at_their_place(beyond: BeyondCoco) -> None:
+    cup, left, right, coat, person = (
+        [0, 0, 100, 50],
+        [0, 0, 20, 50],
+        [80, 0, 100, 50],
+        [200, 20, 250, 60],
+        [200, 0, 250, 100],
+    )
+    probabilities = torch.zeros(5, 5)
+    probabilities[0, 3], probabilities[4, 0] = 0.8, 0.9
+    found = beyond.evidence(torch.tensor([cup, left, right, coat, person]).float(), probabilities, 400)
+    assert found["handle"].tolist() == pytest.approx([0, PART * 0.8, PART * 0.8, 0, 0])
+    assert found["coat"].tolist() == pytest.approx([0, 0, 0, PART * 0.9, 0])
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3], ids=["nothing", "an unsure thing"])
+def test_no_parts_have(beyond: BeyondCoco, probability: float) -> None:
+    assert beyond.evidence(torch.tensor([[0.0, 0.0, 100.0, 50.0]]), torch.full((1, 5), probability), 400) == {}
+
+
+def test_specks_are_no_parts(beyond: BeyondCoco) -> None:
+    probabilities = torch.tensor([[0.0, 0.0, 0.0, 0.8, 0.0]])
+    assert beyond.evidence(torch.tensor([[0.0, 0.0, 20.0, 20.0]]), probabilities, 400) == {}  # handles of 4 pixels
+
+
+def test_every_part_is_drawn_as_often_as_another() -> None:
+    pictures = [{"lid": torch.tensor([0.5, 0.5])}, {}, {"lid": torch.tensor([1.0]), "ear": torch.tensor([0.2])}]
+    chances = part_chances(pictures, [2, 3, 1])
+    torch.testing.assert_close(chances, torch.tensor([0.125, 0.125, 0.0, 0.0, 0.0, 0.25 + 0.5]))
+    gathered = gather(pictures, [2, 3, 1], torch.tensor([1, 5]))
+    assert gathered["lid"].tolist() == [0.5, 1.0]
+    assert gathered["ear"].tolist() == pytest.approx([0.0, 0.2])
+
+
+def test_pictures_without_parts_have_no_chances() -> None:
+    assert part_chances([{}, {}], [1, 2]).tolist() == [0, 0, 0]
+    assert gather([{}], [4], torch.tensor([0])) == {}
+
+
+def test_names_beyond_the_classes_mean_what_the_rules_say() -> None:
+    phrases = Phrases(
+        CLASSES, WORDS, ["teapot", "spade"], likeness, beyond={"teapot": torch.tensor([0.0, 0.0, 0.0, 0.5, 0.0])}
+    )
+    assert phrases.shares["teapot"].tolist() == [0, 0, 0, 0.5, 0]
+    draw = random.Random(0)
+    assert sum(phrases.draw([], draw).noun == "teapot" for _ in range(400)) == pytest.approx(100, abs=30)
 
 
 # --- the words' start --------------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ from transformers.utils import logging as transformers_logging
 import glip.models.glip
 import glip.processing  # noqa: F401  # registers with the Auto classes, as the line above does
 from glip.configuration import GlipConfig
-from glip.errors import GlipError, PromptError, ShapeError
+from glip.detection.postprocess import PostProcessor
+from glip.errors import ConfigError, GlipError, PromptError, ShapeError
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor
 from glip.processing import GlipImageProcessor, GlipProcessor, as_list, resized_size
@@ -401,6 +402,16 @@ def test_the_shipped_folder_loads_through(log: pytest.LogCaptureFixture, door: A
     assert log.messages == []
 
 
+def test_a_model_without_rules_has_the_published_ones(processor: GlipProcessor) -> None:
+    assert processor.post_processor() == PostProcessor()
+    assert processor.post_processor(max_detections=7) == PostProcessor(max_detections=7)
+
+
+def test_an_unknown_rule_is_refused_by_name(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ConfigError, match=r"unknown rule 'nms'; there are candidate_threshold, aggregation"):
+        GlipProcessor(GlipImageProcessor(), tokenizer, rules={"nms": 0.5})
+
+
 @pytest.mark.parametrize("door", [GlipProcessor, AutoProcessor])
 def test_a_saved_processor_is_read_back_whole(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path, door: Any, log: pytest.LogCaptureFixture
@@ -409,9 +420,11 @@ def test_a_saved_processor_is_read_back_whole(
         short_side=96, max_side=160, size_divisor=64, image_mean=(0.1, 0.2, 0.3), image_std=(0.4, 0.5, 0.6)
     )
     GlipConfig().save_pretrained(tmp_path)
-    GlipProcessor(images, tokenizer, max_tokens=77, threshold=0.37).save_pretrained(tmp_path)
+    rules = {"aggregation": "max", "competition": 0.5}
+    GlipProcessor(images, tokenizer, max_tokens=77, threshold=0.37, rules=rules).save_pretrained(tmp_path)
     read = door.from_pretrained(tmp_path)
     assert (read.max_tokens, read.threshold) == (77, 0.37)
+    assert read.post_processor() == PostProcessor(aggregation="max", competition=0.5)
     fields = ("short_side", "max_side", "size_divisor", "image_mean", "image_std")
     assert {name: getattr(read.image_processor, name) for name in fields} == {
         name: getattr(images, name) for name in fields

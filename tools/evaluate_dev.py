@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import torch
 
-from glip.detection.postprocess import PostProcessor
 from glip.errors import GlipError
 from glip.evaluation.coco import coco_metrics
 from glip.evaluation.recall import IOU_THRESHOLD, is_hit, recall_at
@@ -201,11 +200,14 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--sets", nargs="*", default=None, help="folders of the data; all that have boxes if left out")
-    parser.add_argument("--aggregation", choices=("mean", "max"), default="mean", help="of a phrase's tokens")
+    parser.add_argument("--aggregation", choices=("mean", "max"), help="of a phrase's tokens; the model's if left out")
+    parser.add_argument("--competition", type=float, help="between phrases of a caption; the model's if left out")
     arguments = parser.parse_args()
     try:
-        rules = PostProcessor(aggregation=arguments.aggregation)
-        predictor = Predictor.from_pretrained(arguments.model, rules=rules)
+        predictor = Predictor.from_pretrained(arguments.model)
+        asked = {"aggregation": arguments.aggregation, "competition": arguments.competition}
+        predictor.processor.rules |= {name: value for name, value in asked.items() if value is not None}
+        predictor.rules = predictor.processor.post_processor()
     except GlipError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -215,7 +217,7 @@ def main() -> int:
     for name in names:
         folder = arguments.data / name
         if name == "realground":
-            everything = PostProcessor(candidate_threshold=0.0, max_detections=3000, aggregation=arguments.aggregation)
+            everything = predictor.processor.post_processor(candidate_threshold=0.0, max_detections=3000)
             report[name] = RealGround(
                 folder, Predictor(predictor.model, predictor.processor, rules=everything)
             ).metrics()

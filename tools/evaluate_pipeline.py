@@ -19,7 +19,6 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from glip.detection.postprocess import PostProcessor
 from glip.predictor import Predictor
 from glip.processing import GlipProcessor
 from glip.structures.detections import Detections
@@ -96,7 +95,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.3, help="of the pipeline")
     arguments = parser.parse_args()
     loaded = Predictor.from_pretrained(arguments.model)
-    everything = PostProcessor(candidate_threshold=0.0, max_detections=3000)
+    everything = loaded.processor.post_processor(candidate_threshold=0.0, max_detections=3000)
     ours = RealGround(arguments.data / "realground", Predictor(loaded.model, loaded.processor, rules=everything))
     processor = GlipProcessor(loaded.processor.image_processor, loaded.processor.tokenizer)
     processor.threshold = arguments.threshold

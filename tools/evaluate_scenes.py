@@ -22,7 +22,6 @@ from PIL import Image
 
 from glip.data.compose import CutOut, compose_scene, read_backgrounds, read_cutouts
 from glip.data.compositional import KINDS, Pair, compose_pair
-from glip.detection.postprocess import PostProcessor
 from glip.evaluation.coco import coco_metrics
 from glip.predictor import Predictor
 from glip.structures.boxes import pairwise_iou
@@ -116,7 +115,7 @@ def main() -> None:
     held_out = yaml.safe_load(arguments.held_out.read_text())
     cutouts, backgrounds = read_cutouts(arguments.cutouts), read_backgrounds(arguments.cutouts)
     loaded = Predictor.from_pretrained(arguments.model)
-    everything = PostProcessor(candidate_threshold=0.0, max_detections=1000)
+    everything = loaded.processor.post_processor(candidate_threshold=0.0, max_detections=1000)
     predictor = Predictor(loaded.model, loaded.processor, rules=everything)
     report: Record = {}
     for kind, is_new in (("trained names", False), ("held-out names", True)):

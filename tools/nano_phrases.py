@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from glip.text.prompts import SEPARATOR
 
 NEARNESS = 0.1  # temperature of names' likeness
 COMMON_WORDS = 5000
-OTHER, WIDE, LABELLED = 0.2, 0.1, 0.2  # shares of phrases that name no class, several, or a photo's label
+OTHER, WIDE = 0.2, 0.1  # shares of phrases that name no class, or several
+NAMED = 0.25  # share of phrases about a photo's label, a part of a thing, or something like a thing
 JOINED = 0.5  # share of captions that are sentences and not lists
 COLOURED, SIZED, PLACED = 0.15, 0.08, 0.12  # shares of phrases that say so
 TAILED, OWNED = 0.25, 0.05  # shares of phrases that another thing tells more of
@@ -73,7 +74,7 @@ VERBS = (
     *(" walks past ", " is served with ", " is placed on ", " leans against ", " plays with ", " watches ", " as "),
     *(" while ", " under ", " in front of ", " on top of ", " inside ", " flies over ", " is seen behind ", " covers "),
 )
-ARTICLES = ("", "", "a", "a", "the", "the", "his", "two", "some", "one")
+ARTICLES = ("", "", "a", "a", "the", "the", "his", "her", "its", "two", "some", "one")
 
 
 class Likeness:
@@ -131,8 +132,9 @@ class Phrases:
         others: Sequence[str],
         likeness: Callable[[Sequence[str]], Tensor],
         labels: Sequence[str] = (),
+        beyond: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.labels = list(labels)
+        self.labels = [*labels, *(beyond or {})]
         self.classes, self.words = list(classes), words
         meanings: dict[str, set[int]] = {}
         self.forms: list[list[str]] = [[name] for name in classes]
@@ -147,7 +149,7 @@ class Phrases:
         self.wide = list(words.wider)
         for wide, names in words.wider.items():
             meanings.setdefault(wide, set()).update(self.classes.index(n) for n in names if n in self.classes)
-        self.shares = {form: self._exact(members) for form, members in meanings.items()}
+        self.shares = {**(beyond or {}), **{form: self._exact(members) for form, members in meanings.items()}}
         self.others = [name for name in others if name not in self.shares]
         self.shares |= dict(zip(self.others, likeness(self.others), strict=True))
 
@@ -159,7 +161,7 @@ class Phrases:
     def draw(self, seen: Sequence[int], draw: random.Random) -> Drawn:
         """A noun with or without article, adjective, colour, size and side."""
         roll = draw.random()
-        if self.labels and roll > 1 - LABELLED:
+        if self.labels and roll > 1 - NAMED:
             form = draw.choice(self.labels)
         elif roll < OTHER:
             form = draw.choice(self.others)
@@ -224,7 +226,9 @@ class Phrases:
         return Prompt(caption, tuple(phrases)), drawn
 
 
-def read_phrases(photos: Path, words: Path, minilm: Path, *, labelled: bool = False) -> Phrases:
+def read_phrases(
+    photos: Path, words: Path, minilm: Path, *, labelled: bool = False, beyond: Mapping[str, Tensor] | None = None
+) -> Phrases:
     """COCO's classes in the words of a YAML file, and the labels of the sets without boxes.
 
     Args:
@@ -232,12 +236,15 @@ def read_phrases(photos: Path, words: Path, minilm: Path, *, labelled: bool = Fa
         words: the YAML file.
         minilm: folder of the text encoder.
         labelled: whether a share of the phrases is about the labels.
+        beyond: shares of the classes of names beyond them, which a share of the phrases is about, too.
     """
     classes = coco_classes(photos)
     likeness = Likeness(classes, minilm)
     named = labels(photos)
     others = sorted({*named, *common_words(likeness.tokenizer.get_vocab())})
-    return Phrases(classes, Words(**yaml.safe_load(words.read_text())), others, likeness, named if labelled else ())
+    return Phrases(
+        classes, Words(**yaml.safe_load(words.read_text())), others, likeness, named if labelled else (), beyond
+    )
 
 
 def common_words(vocabulary: Iterable[str]) -> list[str]:

@@ -21,6 +21,7 @@ from glip.models.glip import GlipBlock, GlipModel, flatten_levels
 from glip.processing import GlipProcessor
 from glip.structures.boxes import clip_boxes, pairwise_iou
 from glip.text.tokens import tokenize_prompts
+from tools.nano_parts import BeyondCoco, gather, part_chances
 from tools.nano_phrases import Drawn, Phrases
 
 RIDGE, WORDS_RIDGE = 1e-3, 1e-5
@@ -29,6 +30,7 @@ NUM_CLASSES, NECK = 80, 128
 PLACES = 60_000  # positions that words are fitted on
 LEAST_PROBABILITY = 1e-4
 LEAST_FIT, CLEAR_SHARE = 0.3, 0.35  # of a position that a cue does not fit; of a colour, to be the thing's
+PARTS = 0.6  # weight of parts of things among the positions that are drawn
 SUBJECTS, CERTAIN, LEAST_AREA = 0.5, 0.8, 0.04  # of labelled photos: their weight, a thing's probability and area
 BACKGROUND = 0.15  # share of positions that are drawn whatever NanoDet-g sees there
 WORDS_RATE, LAST_RATE = 5e-4, 4e-3  # of text layers, and of the projection, whose weights are large
@@ -91,7 +93,8 @@ class Places:
         features: `(N, C + 1)` of the pyramid, and a one.
         probabilities: `(N, 80)` of classes.
         factors: how well each cue of a phrase fits, `(N,)` in `[0, 1]`.
-        evidence: how surely the thing is there that a photo's label names, `(N,)` in `[0, 1]`; by label.
+        evidence: how surely a thing is there that no class names, but a photo's label or a rule does, `(N,)` in
+            `[0, 1]`; by name.
     """
 
     features: Tensor
@@ -142,8 +145,9 @@ def draw_places(
     classifier: tuple[Tensor, Tensor],
     photos: Sequence[str],
     labels: Mapping[str, str],
+    beyond: BeyondCoco | None = None,
 ) -> Places:
-    """Positions of photos, as many for each class that NanoDet-g sees, and for each labelled thing.
+    """Positions of photos, as many for each class that NanoDet-g sees, for each part of its things, and labelled thing.
 
     Args:
         model: whose pyramid and head are NanoDet-g's.
@@ -151,10 +155,12 @@ def draw_places(
         classifier: weight `(124, 128)` and bias `(124,)` of NanoDet-g's outputs.
         photos: their files.
         labels: what the one thing in some of them is, by file.
+        beyond: which parts things have; none if None.
     """
     assert model.cues is not None
     weight, bias = (part[:NUM_CLASSES] for part in classifier)
     features, boxes, colours, subjects = [], [], [], []
+    parts: list[dict[str, Tensor]] = []
     for photo in photos:
         inputs = processor.image_processor(read_image(photo))
         levels = model.encode_image(inputs["pixel_values"], inputs["image_sizes"])
@@ -163,9 +169,12 @@ def draw_places(
         _, deltas, _ = model.head(image, torch.zeros(1, 1, model.text_encoder.dim), [h * w for h, w in shapes])
         size = inputs["image_sizes"][0].tolist()
         found = decode_boxes(deltas[0], make_anchors(shapes, model.config.strides))
-        boxes.append(clip_boxes(found, (size[0], size[1])) / torch.tensor([size[1], size[0], size[1], size[0]]))
+        found = clip_boxes(found, (size[0], size[1]))
+        boxes.append(found / torch.tensor([size[1], size[0], size[1], size[0]]))
         features.append(image[0])
-        sure = (image[0, :, :NECK] @ weight.T + bias).amax(dim=1)
+        logits = image[0, :, :NECK] @ weight.T + bias
+        parts.append(beyond.evidence(found, logits.sigmoid(), min(size)) if beyond else {})
+        sure = logits.amax(dim=1)
         subjects.append(subject_share(boxes[-1], sure) if photo in labels else torch.zeros(len(sure)))
         colours.append(image[0, :, NECK : NECK + PALETTE] / STRENGTH)
     every = torch.cat(features)
@@ -174,13 +183,16 @@ def draw_places(
     chances = (squares / squares.sum(dim=0)).sum(dim=1) / NUM_CLASSES + BACKGROUND / len(every)
     if labels:
         chances += SUBJECTS * named / named.sum()
+    lengths = [len(one) for one in subjects]
+    if beyond is not None:
+        chances += PARTS * part_chances(parts, lengths)
     drawn = torch.multinomial(chances, min(PLACES, len(every)), generator=torch.Generator().manual_seed(0))
     kept = every[drawn]
     return Places(
         torch.cat([kept, torch.ones(len(kept), 1)], dim=1),
         (kept[:, :NECK] @ weight.T + bias).sigmoid(),
         cue_factors(torch.cat(boxes)[drawn], torch.cat(colours)[drawn]),
-        _evidence(photos, [len(one) for one in subjects], labels, named, drawn),
+        {**_evidence(photos, lengths, labels, named, drawn), **gather(parts, lengths, drawn)},
     )
 
 

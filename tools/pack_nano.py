@@ -27,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="folder that training wrote")
     parser.add_argument("--threshold", type=float, required=True, help="lowest score that the model shows")
+    parser.add_argument("--rules", type=json.loads, default={}, help="of its detections, as JSON; see PostProcessor")
     arguments = parser.parse_args()
     target = SHIPPED[DEFAULT_MODEL]
     target.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,8 @@ def main() -> None:
     config = json.loads((arguments.model / "config.json").read_text())
     (target / "config.json").write_text(json.dumps(config | {"dtype": "float16"}, indent=1, sort_keys=True) + "\n")
     processor: GlipProcessor = GlipProcessor.from_pretrained(arguments.model)
-    processor.threshold = arguments.threshold
+    processor.threshold, processor.rules = arguments.threshold, arguments.rules
+    processor.post_processor()
     processor.save_pretrained(target)
 
 

@@ -2,8 +2,8 @@
 
     python tools/start_drawn.py --output runs/drawn_start
 
-Every part of a GLIP network is there: a narrow `csp` backbone, plain cues, two BERT layers, one block of deep fusion. It is where
-configs/heads_start.yaml starts. A step takes it about a third of the time that it takes glip-nano.
+Every part of a GLIP network is there: a narrow `csp` backbone, plain cues, two BERT layers, one block of deep fusion.
+It is where configs/heads_start.yaml starts. A step takes it about a third of the time that it takes glip-nano.
 """
 
 import argparse
@@ -46,6 +46,7 @@ CONFIG: dict[str, Any] = {
     "top_down": False,
     "drop_block": 0.0,
     "strides": [8, 16, 32],
+    "residual": True,
     "cues": True,
 }
 SIDE, MAX_SIDE = 128, 256  # pixels; drawn scenes are square

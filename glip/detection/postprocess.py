@@ -28,6 +28,8 @@ class PostProcessor:
     Attributes:
         candidate_threshold: on a phrase's score before centerness; what is lower is never a candidate.
         aggregation: a phrase's score is the mean, or the best, of its tokens' probabilities.
+        competition: how much a phrase's score at a position suffers where another phrase of the caption has a higher
+            one: it is multiplied by its share of that one, to this power. 0, the published rule, for not at all.
         candidates_per_level: the best so many of each pyramid level go on.
         nms_threshold: on IoU; above it the lower score goes.
         class_agnostic: whether boxes of other phrases suppress too.
@@ -37,6 +39,7 @@ class PostProcessor:
 
     candidate_threshold: float = 0.05
     aggregation: Aggregation = "mean"
+    competition: float = 0.0
     candidates_per_level: int = 1000
     nms_threshold: float = 0.6
     class_agnostic: bool = False
@@ -50,6 +53,8 @@ class PostProcessor:
         for name in ("candidate_threshold", "nms_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if not self.competition >= 0:
+            raise ConfigError(f"competition must be at least 0, got {self.competition}")
         for name in ("candidates_per_level", "max_detections"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -102,6 +107,7 @@ class PostProcessor:
         """
         anchors = make_anchors(output.level_shapes, output.strides, device=output.box_deltas.device)
         phrase_scores = aggregate_scores(output.alignment_logits[index].float(), token_map, self.aggregation)
+        phrase_scores = compete(phrase_scores, self.competition)
         centerness = output.centerness_logits[index].float().sigmoid()
         deltas = output.box_deltas[index].float()
         size = (int(output.image_sizes[index, 0]), int(output.image_sizes[index, 1]))
@@ -153,6 +159,23 @@ def aggregate_scores(logits: Tensor, token_map: Tensor, aggregation: Aggregation
         return scores
     weights = token_map.to(logits.dtype)
     return probabilities @ (weights / weights.sum(dim=1, keepdim=True).clamp(min=1)).T
+
+
+def compete(scores: Tensor, strength: float) -> Tensor:
+    """Lower each phrase's score where another phrase of the caption answers better.
+
+    Args:
+        scores: `(A, P)` in `[0, 1]`.
+        strength: the power of a score's share of the position's best one; 0 changes nothing.
+
+    Returns:
+        `(A, P)`; the best phrase of each position keeps its score.
+    """
+    if strength == 0 or scores.shape[1] < 2:
+        return scores
+    best = scores.amax(dim=1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+    lowered: Tensor = scores * (scores / best) ** strength
+    return lowered
 
 
 def apply_threshold(detections: Detections, threshold: float | Mapping[str, float]) -> Detections:

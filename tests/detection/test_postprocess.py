@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glip.detection.anchors import make_anchors
 from glip.detection.box_coder import encode_boxes
-from glip.detection.postprocess import PostProcessor, aggregate_scores, apply_threshold
+from glip.detection.postprocess import PostProcessor, aggregate_scores, apply_threshold, compete
 from glip.errors import ConfigError
 from glip.structures.detections import Detections
 from glip.structures.output import GlipOutput
@@ -94,6 +94,31 @@ def test_no_phrases_have_no_scores_by(aggregation: Any) -> None:
 @pytest.mark.parametrize("aggregation", ["mean", "max"])
 def test_no_anchors_have_no_scores_by(aggregation: Any) -> None:
     assert aggregate_scores(torch.zeros(0, 6), TOKEN_MAP, aggregation).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("strength", "expected"),
+    [
+        (0.0, [[0.8, 0.2], [0.1, 0.4], [0.0, 0.0]]),
+        (0.5, [[0.8, 0.1], [0.05, 0.4], [0.0, 0.0]]),  # 0.2 * (0.2 / 0.8) ** 0.5
+        (1.0, [[0.8, 0.05], [0.025, 0.4], [0.0, 0.0]]),
+    ],
+)
+def test_where_another_phrase_answers_better_a_score_is_lower(strength: float, expected: list[list[float]]) -> None:
+    scores = torch.tensor([[0.8, 0.2], [0.1, 0.4], [0.0, 0.0]])
+    torch.testing.assert_close(compete(scores, strength), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 0), (0, 2)], ids=["one phrase", "no phrase", "no anchors"])
+def test_there_is_no_competition_for(shape: tuple[int, int]) -> None:
+    scores = torch.full(shape, 0.3)
+    torch.testing.assert_close(compete(scores, 0.5), scores)
+
+
+def test_competition_keeps_a_phrase_away_from_anothers_things() -> None:
+    output = make_output({0: [0, 0.64, 0, 0.16, 0.16, 0]}, centerness=1 - 1e-6)
+    found = detect(output, PostProcessor(competition=0.5))
+    assert rows(found) == [("person", 0.8), ("traffic light", 0.2828)]  # (0.16 * 0.5) ** 0.5
 
 
 def test_nothing_found_is_an_empty_answer_that_still_names_the_phrases() -> None:
@@ -264,6 +289,9 @@ def test_no_images_have_no_answers() -> None:
         pytest.param({"candidate_threshold": 1.5}, r"candidate_threshold must be in \[0, 1\], got 1.5", id="above 1"),
         pytest.param({"nms_threshold": 60}, r"nms_threshold must be in \[0, 1\], got 60", id="an overlap in per cent"),
         pytest.param({"nms_threshold": float("nan")}, r"nms_threshold must be in \[0, 1\], got nan", id="no number"),
+        pytest.param(
+            {"competition": -0.5}, "competition must be at least 0, got -0.5", id="help instead of competition"
+        ),
         pytest.param({"candidates_per_level": 0}, "candidates_per_level must be at least 1, got 0", id="no candidates"),
         pytest.param({"max_detections": -1}, "max_detections must be at least 1, got -1", id="fewer than none"),
     ],
