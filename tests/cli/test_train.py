@@ -162,6 +162,40 @@ def test_a_box_that_leaves_its_picture_is_named(
     assert "of 'square' leaves the picture 64 x 48" in capsys.readouterr().out
 
 
+@pytest.fixture
+def odinw_task(data: Path) -> Path:
+    """A task file beside the data, which calls the class by a name of its own."""
+    task = data / "task.yaml"
+    split = f"{{img_dir: {data}, ann_file: {data / 'train.json'}}}"
+    task.write_text(
+        f'DATASETS:\n  OVERRIDE_CATEGORY: \'[{{"id": 1, "name": "tile"}}]\'\n  REGISTER:\n    train: {split}\n'
+    )
+    return task
+
+
+def test_a_file_that_does_not_tell_its_kind_is_checked_by_the_kind_that_is_given(
+    odinw_task: Path, glip_command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert glip_command("data", "check", odinw_task, "--kind", "odinw", "--split", "train") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"pictures\t4", "boxes\t3", "classes\t1", "no problem found"} <= {*lines}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(("--kind", "odinv"), "--kind odinv", id="a kind that is none"),
+        pytest.param(("--kind", "odinw", "--split", "evening"), "evening", id="a split that the file lacks"),
+    ],
+)
+def test_one_sentence_for_the_kind(
+    options: tuple[str, ...], message: str, odinw_task: Path, glip_command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert glip_command("data", "check", odinw_task, *options) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
 def test_what_the_smallest_install_lacks_is_one_sentence(
     data: Path, glip_command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
