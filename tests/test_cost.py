@@ -22,6 +22,7 @@ from glip.layers.transformer import PostNormEncoderLayer
 from glip.models.dyhead import DyConv
 from glip.models.fusion import BidirectionalFusion
 from glip.models.glip import GlipModel
+from tools import growth
 from tools.cost import (
     Cost,
     Machine,
@@ -397,3 +398,36 @@ def test_the_page_says_in_one_line_what_is_needed_for(size: tuple[int, int], tok
     macs = sum(cost.macs for cost in found.values())
     looks = 118e3 * area + 773 * area * tokens + 165e6 * tokens
     assert 107e3 * area + captions * looks == pytest.approx(macs, rel=TOLERANCE)
+
+
+# --- how measured seconds grow beside the count ------------------------------------------------------------------
+
+
+def test_growth_is_by_the_first_row_of_each_axis() -> None:
+    rows: list[dict[str, object]] = [
+        {"axis": "words", "label": "8 tokens", "seconds": 2.0, "floor": 1.0},
+        {"axis": "words", "label": "32 tokens", "seconds": 3.0, "floor": 1.2},
+        {"axis": "batch", "label": "1 images", "seconds": 5.0, "floor": 4.0},
+    ]
+    cells = [line.split() for line in growth.table(rows).splitlines()[1:]]
+    assert [line[-5:] for line in cells] == [
+        ["2.00s", "1.00s", "50%", "1.00", "1.00"],
+        ["3.00s", "1.20s", "40%", "1.50", "1.20"],
+        ["5.00s", "4.00s", "80%", "1.00", "1.00"],
+    ]
+
+
+def test_nothing_measured_is_a_heading() -> None:
+    assert len(growth.table([]).splitlines()) == 1
+
+
+def test_captions_of_a_list_share_the_pyramid_in_the_floor_and_in_the_measurement() -> None:
+    model = GlipModel(glip_nano()).eval()
+    one, two = (growth.Point("names", "", size=(32, 64), captions=captions) for captions in (1, 2))
+    machine = Machine("unit", 1.0, 1e30)
+    alone = network(model.config, one.size, one.tokens)
+    shared = alone["backbone"].macs + alone["pyramid"].macs
+    assert growth.floor(model.config, two, machine) == pytest.approx(
+        2 * growth.floor(model.config, one, machine) - 2 * shared
+    )
+    assert growth.measure(model, one, 1) > 0
