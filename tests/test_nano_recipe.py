@@ -20,8 +20,8 @@ from glip.predictor import Predictor
 from tools.evaluate_pipeline import TwoModels, paired_interval
 from tools.evaluate_scenes import answers
 from tools.nano_parts import PART, BeyondCoco, gather, part_chances
-from tools.nano_phrases import Drawn, Phrases
-from tools.nano_words import Goal, Places, cue_factors, subject_share
+from tools.nano_phrases import CORNERS, SIDES, Drawn, Phrases
+from tools.nano_words import LEAST_FIT, Goal, Places, cue_factors, subject_share
 from tools.unpack_cutouts import resource_entries, write_cutouts
 
 # --- phrases -----------------------------------------------------------------------------------------------------
@@ -76,6 +76,15 @@ def test_a_phrase_means_the_colour_that_it_names(phrases: Phrases) -> None:
     assert coloured
     for phrase in coloured:
         assert all(cue in phrase.text.split() for cue in phrase.cues if cue in COLOURS)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_phrase_says_at_most_one_side_or_corner(phrases: Phrases, seed: int) -> None:
+    draw = random.Random(seed)
+    for _ in range(20):
+        drawn = phrases.draw([], draw)
+        sides = set(drawn.cues) & set(SIDES)
+        assert len(sides) <= 1 or tuple(cue for cue in drawn.cues if cue in SIDES) in CORNERS
 
 
 # --- parts of things ---------------------------------------------------------------------------------------------
@@ -179,7 +188,7 @@ def test_a_third_of_red_swatches_makes_a_thing_red_and_nothing_else() -> None:
     colours[0, 1] = 0.35  # the second swatch of red
     factors = cue_factors(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), colours)
     assert factors["red"] == 1
-    assert factors["blue"] == pytest.approx(0.3)
+    assert factors["blue"] == pytest.approx(LEAST_FIT)
 
 
 def test_the_subject_of_a_labelled_photo_is_the_surest_box_that_is_not_small() -> None:

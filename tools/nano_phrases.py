@@ -22,7 +22,7 @@ COMMON_WORDS = 5000
 OTHER, WIDE = 0.2, 0.1  # shares of phrases that name no class, or several
 NAMED = 0.25  # share of phrases about a photo's label, a part of a thing, or something like a thing
 JOINED = 0.5  # share of captions that are sentences and not lists
-COLOURED, SIZED, PLACED = 0.15, 0.08, 0.12  # shares of phrases that say so
+COLOURED, SIZED, PLACED, CORNER = 0.15, 0.08, 0.22, 0.04  # shares of phrases that say so
 TAILED, OWNED = 0.25, 0.05  # shares of phrases that another thing tells more of
 SIZES = {
     "small": ("small", "little", "tiny", "smaller"),
@@ -37,6 +37,22 @@ SIDES = {
     "middle": ("{} in the middle", "middle {}", "{} in the center", "{} in the centre"),
     "front": ("{} in front", "{} in the foreground", "{} closest to the camera", "nearest {}", "front {}"),
     "back": ("{} in the background", "{} in the back", "{} behind", "farthest {}"),
+}
+CORNERS: Mapping[tuple[str, ...], Sequence[str]] = {
+    ("left", "bottom"): (
+        "{} at the lower left",
+        "{} in the bottom left corner",
+        "lower left {}",
+        "{} at the bottom left",
+    ),
+    ("right", "bottom"): (
+        "{} at the lower right",
+        "{} in the bottom right corner",
+        "lower right {}",
+        "{} at the bottom right",
+    ),
+    ("left", "top"): ("{} at the upper left", "{} in the top left corner", "upper left {}", "{} at the top left"),
+    ("right", "top"): ("{} at the upper right", "{} in the top right corner", "upper right {}", "{} at the top right"),
 }
 TAILS = (
     *(
@@ -190,10 +206,12 @@ class Phrases:
         elif draw.random() < 0.4:
             adjectives = self.words.person_adjectives if is_person else self.words.adjectives
             noun = f"{draw.choice(adjectives)} {noun}"
-        for share, forms in ((SIZED, SIZES), (PLACED, SIDES)):
-            if draw.random() < share:
-                cues.append(draw.choice(list(forms)))
-                form = draw.choice(forms[cues[-1]])
+        kinds = ((SIZED, _alone(SIZES)), (PLACED, _alone(SIDES)), (CORNER, CORNERS))
+        for share, kind in kinds:
+            if draw.random() < share and not set(cues) & set(SIDES):
+                meant = draw.choice(list(kind))
+                cues += meant
+                form = draw.choice(kind[meant])
                 noun = form.format(noun) if "{}" in form else f"{form} {noun}"
         return noun, tuple(cues)
 
@@ -224,6 +242,11 @@ class Phrases:
             caption += f" {draw.choice(self.words.settings)}"
         caption += draw.choice(("", "."))
         return Prompt(caption, tuple(phrases)), drawn
+
+
+def _alone(forms: Mapping[str, Sequence[str]]) -> Mapping[tuple[str, ...], Sequence[str]]:
+    """Forms of single cues, by the cues in them."""
+    return {(cue,): some for cue, some in forms.items()}
 
 
 def read_phrases(
