@@ -20,7 +20,7 @@ from glip.text.prompts import SEPARATOR
 NEARNESS = 0.1  # temperature of names' likeness
 COMMON_WORDS = 5000
 OTHER, WIDE = 0.2, 0.1  # shares of phrases that name no class, or several
-NAMED = 0.25  # share of phrases about a photo's label, a part of a thing, or something like a thing
+NAMED = 0.2  # share of phrases about a photo's label, a part of a thing, or something like a thing
 JOINED = 0.5  # share of captions that are sentences and not lists
 COLOURED, SIZED, PLACED, CORNER = 0.15, 0.08, 0.22, 0.04  # shares of phrases that say so
 TAILED, OWNED = 0.25, 0.05  # shares of phrases that another thing tells more of

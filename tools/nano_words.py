@@ -34,7 +34,7 @@ PARTS = 0.6  # weight of parts of things among the positions that are drawn
 SUBJECTS, CERTAIN, LEAST_AREA = 0.5, 0.8, 0.04  # of labelled photos: their weight, a thing's probability and area
 BACKGROUND = 0.15  # share of positions that are drawn whatever NanoDet-g sees there
 WORDS_RATE, LAST_RATE = 5e-4, 4e-3  # of text layers, and of the projection, whose weights are large
-CAPTIONS, POOL, SOLVED, PLACES_A_STEP = 48, 4000, 1200, 1024
+CAPTIONS, POOL, SOLVED, PLACES_A_STEP = 48, 12_000, 1200, 1024
 SHARPNESS = 0.03  # of the choice between swatches: a squared distance in RGB from 0 to 1
 SWATCHES = (
     ("red", (200, 30, 35)),
@@ -350,15 +350,15 @@ class WordTeacher:
         entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return (error * entropy).sum() / truth.sum()
 
-    def train(self, steps: int) -> None:
-        """Gradient steps from there."""
+    def train(self, steps: int, *, rates: float = 1.0) -> None:
+        """Gradient steps from there; `rates` multiplies the learning rates."""
         head = self.model.head
         parts = [module for block in self.blocks for module in (block.fusion.word_norm, block.text_layer)]
         layers = [weight for module in parts for weight in module.parameters()]
         last = [*head.word_projection.parameters(), head.word_bias, head.bias]
         optimizer = torch.optim.Adam([{"params": layers}, {"params": last}])
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [WORDS_RATE, LAST_RATE], total_steps=steps, pct_start=0.1
+            optimizer, [rates * WORDS_RATE, rates * LAST_RATE], total_steps=steps, pct_start=0.1
         )
         mean = 0.0
         for step in range(steps):

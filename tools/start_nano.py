@@ -103,6 +103,7 @@ def main() -> None:
     )
     parser.add_argument("--places", type=Path, default=Path("configs/words/places.yaml"), help="of things on people")
     parser.add_argument("--steps", type=int, default=800, help="of the words' training")
+    parser.add_argument("--rates", type=float, default=1.0, help="multiplies the words' learning rates")
     parser.add_argument("--labelled", action="store_true", help="learn the labels of photos without boxes, too")
     parser.add_argument("--earlier", type=Path, help="an earlier output, whose words learn on")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
@@ -129,7 +130,7 @@ def main() -> None:
     else:
         model.load_state_dict(load_file(arguments.earlier / "model.safetensors"))
     if arguments.steps:
-        teacher.train(arguments.steps)
+        teacher.train(arguments.steps, rates=arguments.rates)
     model.save_pretrained(arguments.output)
     processor.save_pretrained(arguments.output)
 

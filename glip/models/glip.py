@@ -264,6 +264,7 @@ class GlipModel(StrictModel):
                 plain_words=plain_words,
                 level_masks=tuple(self._level_masks(plain_levels, image_sizes)),
                 strides=tuple(self.config.strides),
+                alignment_logits=alignment,
             )
             if output_features
             else None,

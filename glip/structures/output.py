@@ -20,6 +20,7 @@ class GlipFeatures(ModelOutput):
         plain_words: the words that no image has touched.
         level_masks: `(B, H, W)` bool of each level, True on the image, False on its padding.
         strides: pixels between neighbours on each level's map.
+        alignment_logits: `(B, A, L)`, of fused positions and words.
     """
 
     levels: tuple[Tensor, ...]  # ModelOutput allows one field without a default; all are always given
@@ -28,6 +29,14 @@ class GlipFeatures(ModelOutput):
     plain_words: Tensor = None  # type: ignore[assignment]
     level_masks: tuple[Tensor, ...] = None  # type: ignore[assignment]
     strides: tuple[int, ...] = None  # type: ignore[assignment]
+    alignment_logits: Tensor = None  # type: ignore[assignment]
+
+    def alignment(self, place: int) -> Tensor:
+        """Alignment logits of one level as maps: `(B, L, H, W)`."""
+        sizes = [level.shape[2] * level.shape[3] for level in self.levels]
+        logits = self.alignment_logits.split(sizes, dim=1)[place]
+        maps: Tensor = logits.transpose(1, 2).unflatten(2, self.levels[place].shape[2:])
+        return maps
 
 
 # What `box_deltas` are measured in (Faster R-CNN, section 3.1.2, with the published models' weights).

@@ -4,12 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from glip.layers.decoder import DecoderLayer
-from glip.layers.grid import GridEncoder
+from glip.layers.glance import Glance
+from glip.layers.grid import OCTAVES, GridEncoder, centres, waves
 from glip.layers.pooling import masked_mean
 
 
 class AnswerHead(nn.Module):
-    """The question looks at the image again; what it finds, the fused CLS and the mean of the fused image decide.
+    """The question looks where its words are aligned, then round there; what it finds and the fused CLS decide.
 
     Args:
         channels: C of image positions.
@@ -25,7 +26,10 @@ class AnswerHead(nn.Module):
         self, channels: int, text_dim: int, *, num_heads: int, num_answers: int, layers: int, width: int, grid: int
     ) -> None:
         super().__init__()
+        self.glance = Glance(channels, text_dim)
+        self.focus = nn.Linear(text_dim, 1)
         self.grid = GridEncoder(channels, text_dim, side=grid)
+        self.from_focus = nn.Linear(4 * OCTAVES, text_dim, bias=False)
         self.looks = nn.ModuleList(
             DecoderLayer(text_dim, num_heads=num_heads, feedforward_dim=4 * text_dim) for _ in range(layers)
         )
@@ -33,7 +37,7 @@ class AnswerHead(nn.Module):
             nn.Linear(2 * text_dim + channels, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, num_answers)
         )
 
-    def forward(self, words: Tensor, word_mask: Tensor, level: Tensor, level_mask: Tensor) -> Tensor:
+    def forward(self, words: Tensor, word_mask: Tensor, level: Tensor, level_mask: Tensor, alignment: Tensor) -> Tensor:
         """Answer.
 
         Args:
@@ -41,12 +45,14 @@ class AnswerHead(nn.Module):
             word_mask: `(B, L)` bool, True on real tokens.
             level: fused map, `(B, C, H, W)`.
             level_mask: `(B, H, W)` bool, True on the image.
+            alignment: logits of each word at each position of the map, `(B, L, H, W)`.
 
         Returns:
             `(B, K)` logits, each for itself.
         """
+        found, where = self.glance(words, level, level_mask, alignment)
         places, place_mask = self.grid(level, level_mask)
-        found = words
+        places = places + self._seen_from_focus(words, word_mask, where, level_mask)
         for layer in self.looks:
             assert isinstance(layer, DecoderLayer)
             found, _ = layer(found, layer.look_at(places, place_mask), word_mask[:, None, None])
@@ -54,3 +60,12 @@ class AnswerHead(nn.Module):
         mean = (found * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
         answers: Tensor = self.classifier(torch.cat([words[:, 0], mean, masked_mean(level, level_mask)], dim=1))
         return answers
+
+    def _seen_from_focus(self, words: Tensor, word_mask: Tensor, where: Tensor, level_mask: Tensor) -> Tensor:
+        """How far and which way each place is from what the question is about: `(B, N, D)`."""
+        chosen = self.focus(words).squeeze(-1).masked_fill(~word_mask, torch.finfo(words.dtype).min).softmax(dim=1)
+        focus = (chosen.unsqueeze(1) @ where).to(words.dtype)  # (B, 1, 2)
+        height, width = (min(self.grid.side, length) for length in level_mask.shape[1:])
+        ways = centres(level_mask, (height, width)).to(words.dtype) - focus
+        seen: Tensor = self.from_focus(waves(ways))
+        return seen

@@ -87,7 +87,11 @@ def run_heads(
     if "vqa" in heads:
         place = features.strides.index(config.heads["vqa"]["stride"])
         said["answer_logits"] = heads["vqa"](
-            features.words, word_mask, features.levels[place], features.level_masks[place]
+            features.words,
+            word_mask,
+            features.levels[place],
+            features.level_masks[place],
+            features.alignment(place),
         )
     if "contrast" in heads:
         found = heads["contrast"](features.plain_levels, features.plain_words)

@@ -143,10 +143,10 @@ def test_a_saved_network_keeps_its_heads(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     loaded = GlipModel.from_pretrained(tmp_path).eval()
     assert loaded.config.heads == model.config.heads
+    weights = loaded.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
     first, second = run(model, tasks=questions()).tasks, run(loaded, tasks=questions()).tasks
-    assert first is not None
-    assert second is not None
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    torch.testing.assert_close(dict(first), dict(second))  # where a file's weights lie in memory may round otherwise
 
 
 def test_a_plain_checkpoint_does_not_pass_for_one_with_heads(tmp_path: Path) -> None:
