@@ -83,6 +83,15 @@ def test_an_answer_with_a_box_is_a_phrase_behind_its_question(scenes: Path) -> N
         assert (thing.name, thing.box) == (question.answer, question.box)
 
 
+def test_a_question_alone_has_the_boxes_of_what_it_asks_about(scenes: Path) -> None:
+    truth = [question for seed in SEEDS for question in draw_scene(seed, side=64).questions]
+    examples = read_grounding_json(scenes / "asked.json")
+    assert [example.caption for example in examples] == [question.text for question in truth]
+    for example, question in zip(examples, truth, strict=True):
+        assert [thing.box for thing in example.objects] == list(question.about)
+        assert {thing.name for thing in example.objects} <= {question.words}
+
+
 def test_each_question_has_its_answer_and_its_kind(scenes: Path) -> None:
     records = json.loads((scenes / "questions.json").read_text())["images"]
     truth = [question for seed in SEEDS for question in draw_scene(seed, side=64).questions]

@@ -2,10 +2,11 @@
 
     python tools/make_drawn_data.py --output runs/drawn [--train 4000] [--dev 400] [--side 128]
 
-OUTPUT/train and OUTPUT/dev get pictures and four files: scenes.json, COCO detection with masks and a description of
+OUTPUT/train and OUTPUT/dev get pictures and five files: scenes.json, COCO detection with masks and a description of
 each picture (`references` are all that say the same); coloured.json, the same boxes named by colour and shape;
 grounding.json, captions whose phrases have boxes, among them questions with their answers behind them, whose box is the
-answer's; and questions.json, one record a question with its answer, its `kind`, and the answer's `box`, if it has one.
+answer's; asked.json, questions alone, and the boxes of what they ask about; and questions.json, one record a question
+with its answer, its `kind`, and the answer's `box`, if it has one.
 """
 
 import argparse
@@ -63,7 +64,7 @@ def answered(question: Question) -> str:
 
 
 def write_scenes(folder: Path, seeds: Iterable[int], *, side: int) -> None:
-    """Write pictures, scenes.json, coloured.json, grounding.json and questions.json.
+    """Write pictures, scenes.json, coloured.json, grounding.json, asked.json and questions.json.
 
     Args:
         folder: a new folder.
@@ -77,7 +78,7 @@ def write_scenes(folder: Path, seeds: Iterable[int], *, side: int) -> None:
     if folder.exists():
         raise FileError(f"{folder}: exists already; give a new folder")
     (folder / "pictures").mkdir(parents=True)
-    scenes, coloured, grounding, questions = Content(), Content(), Content(), Content()
+    scenes, coloured, grounding, questions, about = (Content() for _ in range(5))
     for seed in seeds:
         scene = draw_scene(seed, side=side)
         name = f"pictures/{seed}.png"
@@ -91,9 +92,13 @@ def write_scenes(folder: Path, seeds: Iterable[int], *, side: int) -> None:
         for asked in scene.questions:
             truth = {"question": asked.text, "answers": [asked.answer], "kind": asked.kind, "box": asked.box}
             questions.add(picture, **truth)
+            about.add(picture, caption=asked.text)
+            for box in asked.about:
+                about.annotate(box, tokens_positive=[list(asked.span)])
     scenes.write(folder / "scenes.json", list(SHAPES))
     coloured.write(folder / "coloured.json", COLOURED)
     grounding.write(folder / "grounding.json")
+    about.write(folder / "asked.json")
     questions.write(folder / "questions.json")
 
 

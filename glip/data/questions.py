@@ -28,12 +28,22 @@ class Question:
         answer: as `glip.text.answers.normalise_answer` writes it: numbers are digits.
         kind: "colour", "count", "relation" or "presence".
         box: xyxy pixels of the one thing that the answer speaks of; None where it is none or several.
+        words: what in the text names things.
+        about: xyxy pixels of everything in the picture that these words name.
     """
 
     text: str
     answer: str
     kind: str
     box: Box | None = None
+    words: str = ""
+    about: tuple[Box, ...] = ()
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where the words stand in the text."""
+        start = self.text.rindex(self.words)
+        return start, start + len(self.words)
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -118,7 +128,9 @@ def _colour_question(things: Sequence[Placed], present: Sequence[str], draw: ran
     if not asked:
         return None
     thing = draw.choice(asked)
-    return Question(f"what colour is the {thing.name}", thing.colour, "colour", thing.box)
+    return Question(
+        f"what colour is the {thing.name}", thing.colour, "colour", thing.box, words=thing.name, about=(thing.box,)
+    )
 
 
 def _count_question(
@@ -131,7 +143,9 @@ def _count_question(
     if not names:
         return None
     count = draw.choice(sorted(names))
-    return Question(f"how many {plural(draw.choice(names[count]))} are there", str(count), "count")
+    name = draw.choice(names[count])
+    boxes = tuple(thing.box for thing in things if thing.name == name)
+    return Question(f"how many {plural(name)} are there", str(count), "count", words=plural(name), about=boxes)
 
 
 def _relation_question(
@@ -145,7 +159,8 @@ def _relation_question(
             there = [thing for thing in others if relation in relations(thing, anchor, size)]
             is_clear = all(_is_elsewhere(thing, anchor, way) for thing in others if thing not in there)
             if words and len(there) == 1 and is_clear and there[0].name in present:
-                asked.append(Question(f"what is {way} the {words}", there[0].name, "relation", there[0].box))
+                text, found = f"what is {way} the {words}", there[0]
+                asked.append(Question(text, found.name, "relation", found.box, words=words, about=(anchor.box,)))
     return draw.choice(asked) if asked else None
 
 
@@ -169,10 +184,9 @@ def _presence_question(
         return None
     answer = draw.choice(possible)
     words = draw.choice(choices[answer])
-    meant = [thing.box for thing in things if words in (thing.name, thing.called)]
-    return Question(
-        f"is there {with_article(words)}", answer, "presence", meant[0] if answer == "yes" and len(meant) == 1 else None
-    )
+    meant = tuple(thing.box for thing in things if words in (thing.name, thing.called))
+    box = meant[0] if answer == "yes" and len(meant) == 1 else None
+    return Question(f"is there {with_article(words)}", answer, "presence", box, words=words, about=meant)
 
 
 def _only_name(thing: Placed, things: Sequence[Placed], present: Sequence[str]) -> str:

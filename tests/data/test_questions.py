@@ -46,6 +46,17 @@ def test_how_many_counts_what_is_there_and_what_is_not() -> None:
     assert {question.box for question in questions if question.kind == "count"} == {None}
 
 
+def test_every_question_says_where_its_words_stand_and_what_they_name() -> None:
+    second = Placed("dog", (0.0, 0.0, 10.0, 10.0), "red")
+    questions = asked(CUP, DOG, second, absent=("bus",))
+    named = {question.text: ({*question.about}, question.text[slice(*question.span)]) for question in questions}
+    assert named["how many dogs are there"] == ({DOG.box, second.box}, "dogs")
+    assert named["how many buses are there"] == (set(), "buses")
+    assert named["what colour is the cup"] == ({CUP.box}, "cup")
+    assert named["is there a blue dog"] == ({DOG.box}, "blue dog")
+    assert named["is there a blue cup"] == (set(), "blue cup")
+
+
 def test_each_number_is_asked_for_as_often() -> None:
     """Nine absent names do not make nine tenths of the answers 0."""
     absent = tuple(f"thing{number}" for number in range(9))
