@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
+from glip.detection.postprocess import Aggregation
 from glip.errors import GlipError
 from glip.evaluation.coco import coco_metrics
 from glip.evaluation.recall import IOU_THRESHOLD, is_hit, recall_at
@@ -194,13 +195,18 @@ def pooled(parts: list[tuple[Record, list[Record]]]) -> tuple[Record, list[Recor
     return {"images": images, "annotations": annotations, "categories": parts[0][0]["categories"]}, results
 
 
+def aggregation(text: str) -> Aggregation:
+    """What stands behind --aggregation."""
+    return "mean" if text == "mean" else "max" if text == "max" else float(text)
+
+
 def main() -> int:
     """Evaluate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--sets", nargs="*", default=None, help="folders of the data; all that have boxes if left out")
-    parser.add_argument("--aggregation", choices=("mean", "max"), help="of a phrase's tokens; the model's if left out")
+    parser.add_argument("--aggregation", type=aggregation, help="mean, max, or a power; the model's if left out")
     parser.add_argument("--competition", type=float, help="between phrases of a caption; the model's if left out")
     arguments = parser.parse_args()
     try:

@@ -16,7 +16,9 @@ from glip.structures.detections import Detections
 from glip.structures.output import GlipOutput
 from glip.structures.prompt import Prompt
 
-Aggregation = Literal["mean", "max"]
+Aggregation = Literal["mean", "max"] | float
+"""How a phrase's score comes from its tokens' probabilities; a number p is their power mean: 1 the mean, more and more
+the best."""
 Candidates = tuple[Tensor, Tensor, Tensor]
 """boxes `(N, 4)` xyxy pixels of the network's image, scores `(N,)`, labels `(N,)`."""
 
@@ -27,7 +29,7 @@ class PostProcessor:
 
     Attributes:
         candidate_threshold: on a phrase's score before centerness; what is lower is never a candidate.
-        aggregation: a phrase's score is the mean, or the best, of its tokens' probabilities.
+        aggregation: a phrase's score is the mean, the best, or a power mean of its tokens' probabilities.
         competition: how much a phrase's score at a position suffers where another phrase of the caption has a higher
             one: it is multiplied by its share of that one, to this power. 0, the published rule, for not at all.
         candidates_per_level: the best so many of each pyramid level go on.
@@ -48,8 +50,11 @@ class PostProcessor:
 
     def __post_init__(self) -> None:
         """Refuse impossible rules."""
-        if self.aggregation not in ("mean", "max"):
-            raise ConfigError(f"aggregation must be 'mean' or 'max', got {self.aggregation!r}")
+        is_power = not isinstance(self.aggregation, str | bool) and self.aggregation >= 1
+        if self.aggregation not in ("mean", "max") and not is_power:
+            raise ConfigError(
+                f"aggregation must be 'mean', 'max', or the power of a mean, at least 1, got {self.aggregation!r}"
+            )
         for name in ("candidate_threshold", "nms_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
@@ -144,7 +149,7 @@ def aggregate_scores(logits: Tensor, token_map: Tensor, aggregation: Aggregation
     Args:
         logits: `(A, L)`.
         token_map: `(P, L)` bool, True where a token names the phrase.
-        aggregation: mean or max over a phrase's tokens.
+        aggregation: mean, max, or power mean over a phrase's tokens.
 
     Returns:
         `(A, P)` in `[0, 1]`; 0 for a phrase without tokens.
@@ -158,7 +163,10 @@ def aggregate_scores(logits: Tensor, token_map: Tensor, aggregation: Aggregation
                 scores[:, phrase] = probabilities[:, tokens].amax(dim=1)
         return scores
     weights = token_map.to(logits.dtype)
-    return probabilities @ (weights / weights.sum(dim=1, keepdim=True).clamp(min=1)).T
+    shares = (weights / weights.sum(dim=1, keepdim=True).clamp(min=1)).T
+    if aggregation == "mean":
+        return probabilities @ shares
+    return (probabilities**aggregation @ shares) ** (1 / aggregation)
 
 
 def compete(scores: Tensor, strength: float) -> Tensor:

@@ -69,10 +69,14 @@ PERSON = [0.01, 0.8, 0.01, 0.01, 0.01, 0.01]
         pytest.param(
             PostProcessor(aggregation="max"), [("person", 0.7155), ("traffic light", 0.6693)], id="the best token"
         ),
+        pytest.param(
+            PostProcessor(aggregation=2.0), [("person", 0.7155), ("traffic light", 0.6239)], id="a power mean of tokens"
+        ),
     ],
 )
 def test_the_worked_example_with(rules: PostProcessor, expected: list[tuple[str, float]]) -> None:
-    # sqrt(0.8 * 0.64); sqrt(mean(0.5, 0.7) * 0.64); sqrt(0.7 * 0.64): one location answers to two phrases
+    # sqrt(0.8 * 0.64); sqrt(mean(0.5, 0.7) * 0.64); sqrt(0.7 * 0.64); sqrt(sqrt(mean(0.25, 0.49)) * 0.64): one location
+    # answers to two phrases
     found = detect(make_output({1: BOTH}), rules)
     assert rows(found) == expected
     assert found.phrases == ("person", "traffic light")
@@ -80,18 +84,18 @@ def test_the_worked_example_with(rules: PostProcessor, expected: list[tuple[str,
     assert found.labels.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("aggregation", ["mean", "max"])
+@pytest.mark.parametrize("aggregation", ["mean", "max", 4.0])
 def test_a_phrase_without_tokens_scores_zero_by(aggregation: Any) -> None:
     scores = aggregate_scores(torch.full((2, 6), 3.0), torch.stack([TOKEN_MAP[0], TOKEN_MAP[0] & False]), aggregation)
     torch.testing.assert_close(scores, torch.tensor([[0.95257413, 0.0], [0.95257413, 0.0]]))
 
 
-@pytest.mark.parametrize("aggregation", ["mean", "max"])
+@pytest.mark.parametrize("aggregation", ["mean", "max", 4.0])
 def test_no_phrases_have_no_scores_by(aggregation: Any) -> None:
     assert aggregate_scores(torch.zeros(2, 6), TOKEN_MAP[:0], aggregation).shape == (2, 0)
 
 
-@pytest.mark.parametrize("aggregation", ["mean", "max"])
+@pytest.mark.parametrize("aggregation", ["mean", "max", 4.0])
 def test_no_anchors_have_no_scores_by(aggregation: Any) -> None:
     assert aggregate_scores(torch.zeros(0, 6), TOKEN_MAP, aggregation).shape == (0, 2)
 
@@ -284,7 +288,13 @@ def test_no_images_have_no_answers() -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        pytest.param({"aggregation": "median"}, "aggregation must be 'mean' or 'max', got 'median'", id="aggregation"),
+        pytest.param(
+            {"aggregation": "median"}, "aggregation must be 'mean', 'max', or the power .* got 'median'", id="how"
+        ),
+        pytest.param(
+            {"aggregation": 0.5}, "the power of a mean, at least 1, got 0.5", id="a power that favours the worst"
+        ),
+        pytest.param({"aggregation": True}, "the power of a mean, at least 1, got True", id="a power that is none"),
         pytest.param({"candidate_threshold": -0.1}, r"candidate_threshold must be in \[0, 1\], got -0.1", id="below 0"),
         pytest.param({"candidate_threshold": 1.5}, r"candidate_threshold must be in \[0, 1\], got 1.5", id="above 1"),
         pytest.param({"nms_threshold": 60}, r"nms_threshold must be in \[0, 1\], got 60", id="an overlap in per cent"),
@@ -299,3 +309,12 @@ def test_no_images_have_no_answers() -> None:
 def test_an_impossible_rule_is_refused(rules: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PostProcessor(**rules)
+
+
+def test_a_power_mean_is_between_the_mean_and_the_best() -> None:
+    logits = torch.tensor([[0.0, 2.0, -1.0]])
+    tokens = torch.tensor([[True, True, True]])
+    mean, best = aggregate_scores(logits, tokens, "mean"), aggregate_scores(logits, tokens, "max")
+    torch.testing.assert_close(aggregate_scores(logits, tokens, 1.0), mean)
+    torch.testing.assert_close(aggregate_scores(logits, tokens, 100.0), best, rtol=0.02, atol=0)
+    assert mean < aggregate_scores(logits, tokens, 4.0) < best
