@@ -25,7 +25,7 @@ class Glance(nn.Module):
         self.content = nn.Linear(channels + 4 * OCTAVES + MOST, dim)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, words: Tensor, level: Tensor, mask: Tensor, alignment: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, words: Tensor, level: Tensor, mask: Tensor, alignment: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Look.
 
         Args:
@@ -35,14 +35,15 @@ class Glance(nn.Module):
             alignment: logits of each word at each position, `(B, L, H, W)`.
 
         Returns:
-            Words `(B, L, D)`, and where each was found `(B, L, 2)`: right and down, from 0 to 1.
+            Words `(B, L, D)`; where each was found, `(B, L, 2)`, right and down, from 0 to 1; and the highest of its
+            logits, `(B, L)`.
         """
         logits = alignment.masked_fill(~mask.unsqueeze(1), torch.finfo(alignment.dtype).min)
         weights = (logits * self.sharpness.clamp(min=0)).flatten(2).softmax(dim=2)  # (B, L, N)
         seen = weights @ level.flatten(2).transpose(1, 2)
         where = weights @ centres(mask, (level.shape[2], level.shape[3])).to(weights.dtype)
         found = torch.cat([seen, waves(where), counted(logits)], dim=2)
-        return self.norm(words + self.content(found)), where
+        return self.norm(words + self.content(found)), where, logits.amax(dim=(2, 3))
 
 
 def counted(logits: Tensor) -> Tensor:

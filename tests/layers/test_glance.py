@@ -15,8 +15,9 @@ def test_a_word_finds_what_is_where_it_is_aligned() -> None:
     alignment[0, 0, 1, 3] = SURE  # the first word at the bottom right
     alignment[0, 1, 0, 0] = SURE  # the second at the top left
     layer = Glance(3, 8)
-    _, where = layer(torch.zeros(1, 2, 8), level, torch.ones(1, 2, 4, dtype=torch.bool), alignment)
+    _, where, sure = layer(torch.zeros(1, 2, 8), level, torch.ones(1, 2, 4, dtype=torch.bool), alignment)
     torch.testing.assert_close(where[0], torch.tensor([[0.875, 0.75], [0.125, 0.25]]))
+    assert sure.tolist() == [[SURE, SURE]]
 
 
 def test_padding_is_never_looked_at() -> None:
@@ -45,8 +46,9 @@ def test_the_slopes_of_a_peak_are_not_counted() -> None:
 
 
 def test_no_words_see_nothing() -> None:
-    words, where = Glance(3, 8)(
+    words, where, sure = Glance(3, 8)(
         torch.zeros(1, 0, 8), torch.zeros(1, 3, 2, 2), torch.ones(1, 2, 2) > 0, torch.zeros(1, 0, 2, 2)
     )
     assert words.shape == (1, 0, 8)
     assert where.shape == (1, 0, 2)
+    assert sure.shape == (1, 0)

@@ -50,22 +50,21 @@ class AnswerHead(nn.Module):
         Returns:
             `(B, K)` logits, each for itself.
         """
-        found, where = self.glance(words, level, level_mask, alignment)
+        found, where, sure = self.glance(words, level, level_mask, alignment)
+        chosen = self.focus(words).squeeze(-1) + sure.to(words.dtype)  # what is asked about is what is found best
+        chosen = chosen.masked_fill(~word_mask, torch.finfo(words.dtype).min).softmax(dim=1).unsqueeze(1)  # (B, 1, L)
         places, place_mask = self.grid(level, level_mask)
-        places = places + self._seen_from_focus(words, word_mask, where, level_mask)
+        places = places + self._seen_from(chosen @ where.to(words.dtype), level_mask)
         for layer in self.looks:
             assert isinstance(layer, DecoderLayer)
             found, _ = layer(found, layer.look_at(places, place_mask), word_mask[:, None, None])
-        real = word_mask.unsqueeze(-1)
-        mean = (found * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
-        answers: Tensor = self.classifier(torch.cat([words[:, 0], mean, masked_mean(level, level_mask)], dim=1))
+        pooled = (chosen @ found).squeeze(1)
+        answers: Tensor = self.classifier(torch.cat([words[:, 0], pooled, masked_mean(level, level_mask)], dim=1))
         return answers
 
-    def _seen_from_focus(self, words: Tensor, word_mask: Tensor, where: Tensor, level_mask: Tensor) -> Tensor:
-        """How far and which way each place is from what the question is about: `(B, N, D)`."""
-        chosen = self.focus(words).squeeze(-1).masked_fill(~word_mask, torch.finfo(words.dtype).min).softmax(dim=1)
-        focus = (chosen.unsqueeze(1) @ where).to(words.dtype)  # (B, 1, 2)
+    def _seen_from(self, focus: Tensor, level_mask: Tensor) -> Tensor:
+        """How far and which way each place is from `(B, 1, 2)`: `(B, N, D)`."""
         height, width = (min(self.grid.side, length) for length in level_mask.shape[1:])
-        ways = centres(level_mask, (height, width)).to(words.dtype) - focus
+        ways = centres(level_mask, (height, width)).to(focus.dtype) - focus
         seen: Tensor = self.from_focus(waves(ways))
         return seen
