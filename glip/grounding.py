@@ -176,6 +176,8 @@ class Grounder:
     ) -> Detections | list[Detections]:
         """Find the one thing that an expression describes.
 
+        Every token of it counts alike, whatever the rules say of phrases: "left" tells one man from the other.
+
         Args:
             images: one picture, or a list.
             expression: a few words; for a list of pictures one for all, or one each.
@@ -185,7 +187,7 @@ class Grounder:
         """
         pictures = as_list(images)
         texts = one_each(expression, len(pictures))
-        rules = replace(self.rules, candidate_threshold=0.0)  # the best of all, even if none is good
+        rules = replace(self.rules, candidate_threshold=0.0, aggregation="mean")  # the best of all, even if none is good
         search = self._search(rules=rules)
         found = search.prompts(pictures, [prompt_from_expression(text) for text in texts])
         return self._answer(images, [best[:1] for best in found], 0.0)

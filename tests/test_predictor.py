@@ -246,6 +246,13 @@ def test_refer_gives_the_best_box_of_its_phrase(quick: Predictor, cat: Image.Ima
     assert_same(quick.refer(cat, "the cat"), best)
 
 
+def test_every_word_of_an_expression_counts_whatever_the_rules_say(quick: Predictor, cat: Image.Image) -> None:
+    best_word = Predictor(quick.model, quick.processor, rules=PostProcessor(aggregation="max"))
+    expression = "the cat on the left of the purple zebra"
+    assert_same(best_word.refer(cat, expression), quick.refer(cat, expression))
+    assert best_word.ground(cat, expression, threshold=0.0).scores[0] != quick.refer(cat, expression).scores[0]
+
+
 # --- thresholds --------------------------------------------------------------------------------------------------
 
 
