@@ -9,6 +9,7 @@ from torch import Tensor
 
 from glip.errors import ConfigError, PromptError, ShapeError
 from glip.images import ImageInput, read_in_batches
+from glip.models.heads.build import weigh_answers
 from glip.searching import Search, head_of
 from glip.structures.detections import CORNER_NAMES, Detections
 from glip.structures.prompt import Phrase, Prompt
@@ -105,12 +106,8 @@ def _best_answers(
 ) -> list[list[tuple[str, float]]]:
     numbers = search.model.config.heads["vqa"]
     output = search.ask(levels, sizes, words, output_features=True)
-    features = output.features
-    assert features is not None
-    level = features.strides.index(numbers["stride"])
-    logits = head_of(search.model, "vqa")(
-        features.words, output.attention_mask, features.levels[level], features.level_masks[level]
-    )
+    assert output.features is not None
+    logits = weigh_answers(head_of(search.model, "vqa"), output.features, output.attention_mask, numbers["stride"])
     known: list[str] = numbers["answers"]
     best = logits.float().sigmoid().topk(min(top_k, len(known)), dim=1)
     return [

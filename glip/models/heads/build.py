@@ -85,18 +85,19 @@ def run_heads(
         level, mask = (part[inputs.described] for part in plain_level(features, config.heads["captioning"]["stride"]))
         said["description_logits"] = heads["captioning"](inputs.description_ids, level, mask, embedding)
     if "vqa" in heads:
-        place = features.strides.index(config.heads["vqa"]["stride"])
-        said["answer_logits"] = heads["vqa"](
-            features.words,
-            word_mask,
-            features.levels[place],
-            features.level_masks[place],
-            features.alignment(place),
-        )
+        said["answer_logits"] = weigh_answers(heads["vqa"], features, word_mask, config.heads["vqa"]["stride"])
     if "contrast" in heads:
         found = heads["contrast"](features.plain_levels, features.plain_words)
         said["region_embeddings"], said["word_embeddings"], said["contrast_scale"] = found
     return TaskOutput(**cast(dict[str, Any], said))
+
+
+def weigh_answers(head: nn.Module, features: GlipFeatures, word_mask: Tensor, stride: int) -> Tensor:
+    """Logits of each answer to each caption, `(B, K)`, by the fused map of one stride."""
+    place = features.strides.index(stride)
+    level, mask = features.levels[place], features.level_masks[place]
+    logits: Tensor = head(features.words, word_mask, level, mask, features.alignment(place))
+    return logits
 
 
 def plain_level(features: GlipFeatures, stride: int) -> tuple[Tensor, Tensor]:
