@@ -1,7 +1,7 @@
 .PHONY: demo test check fix docs
 
 demo:  ## ground a photo with the shipped model and write found.png
-	glip ground docs/photos/coffee.jpg "a cup of coffee" --threshold 0.58 --output found.png
+	glip ground docs/photos/coffee.jpg "a cup of coffee" --threshold 0.705 --output found.png
 
 test:  ## the tests that a change needs
 	pytest -m "not slow and not gpu"

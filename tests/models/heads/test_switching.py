@@ -146,6 +146,8 @@ def test_a_saved_network_keeps_its_heads(tmp_path: Path) -> None:
     weights = loaded.state_dict()
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
     first, second = run(model, tasks=questions()).tasks, run(loaded, tasks=questions()).tasks
+    assert first is not None
+    assert second is not None
     torch.testing.assert_close(dict(first), dict(second))  # where a file's weights lie in memory may round otherwise
 
 
