@@ -3,6 +3,8 @@
 Tolerances: 2e-4 for head outputs, ten times the official model's own float32 error elsewhere.
 """
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
