@@ -263,7 +263,7 @@ THRESHOLDS_AND_RULES = [
         "at least 1",
         lambda b: Predictor(b.predictor.model, b.predictor.processor, batch_size=0),
     ),
-    case("an unknown aggregation", ConfigError, "'mean' or 'max'", lambda _: PostProcessor(aggregation="sum")),  # type: ignore[arg-type]
+    case("an unknown aggregation", ConfigError, "'mean', 'max', or", lambda _: PostProcessor(aggregation="sum")),  # type: ignore[arg-type]
     case("a rule's threshold of 2", ConfigError, "[0, 1]", lambda _: PostProcessor(nms_threshold=2.0)),
     case("at most no detections", ConfigError, "at least 1", lambda _: PostProcessor(max_detections=0)),
     case("processor: no text", PromptError, "labels or a caption", lambda b: b.predictor.processor(b.photo, [])),
