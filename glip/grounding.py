@@ -187,10 +187,8 @@ class Grounder:
         """
         pictures = as_list(images)
         texts = one_each(expression, len(pictures))
-        rules = replace(
-            self.rules, candidate_threshold=0.0, aggregation="mean"
-        )  # the best of all, even if none is good
-        search = self._search(rules=rules)
+        best_of_all = replace(self.rules, candidate_threshold=0.0, aggregation="mean")  # even if none is good
+        search = self._search(rules=best_of_all)
         found = search.prompts(pictures, [prompt_from_expression(text) for text in texts])
         return self._answer(images, [best[:1] for best in found], 0.0)
 

@@ -147,6 +147,8 @@ class GlipProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer)
         self.max_tokens = max_tokens
         self.threshold = threshold
+        if not isinstance(rules, Mapping | None):
+            raise ConfigError(f"GlipProcessor.rules must be rules by name, got {rules!r}")
         self.rules = dict(rules or {})
         self.post_processor()
 

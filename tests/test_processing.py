@@ -412,6 +412,12 @@ def test_an_unknown_rule_is_refused_by_name(tokenizer: PreTrainedTokenizerBase) 
         GlipProcessor(GlipImageProcessor(), tokenizer, rules={"nms": 0.5})
 
 
+@pytest.mark.parametrize("rules", [[0.5], "mean", {"competition": None}], ids=["a list", "a word", "a rule of nothing"])
+def test_rules_of_another_form_are_refused(tokenizer: PreTrainedTokenizerBase, rules: Any) -> None:
+    with pytest.raises(ConfigError, match="got"):
+        GlipProcessor(GlipImageProcessor(), tokenizer, rules=rules)
+
+
 @pytest.mark.parametrize("door", [GlipProcessor, AutoProcessor])
 def test_a_saved_processor_is_read_back_whole(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path, door: Any, log: pytest.LogCaptureFixture

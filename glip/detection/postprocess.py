@@ -1,8 +1,9 @@
 """From raw predictions to labelled boxes (ATSS head; GLIP, section 3.1)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -50,19 +51,20 @@ class PostProcessor:
 
     def __post_init__(self) -> None:
         """Refuse impossible rules."""
-        is_power = not isinstance(self.aggregation, str | bool) and self.aggregation >= 1
-        if self.aggregation not in ("mean", "max") and not is_power:
+        if self.aggregation not in ("mean", "max") and not (_is_number(self.aggregation) and self.aggregation >= 1):
             raise ConfigError(
                 f"aggregation must be 'mean', 'max', or the power of a mean, at least 1, got {self.aggregation!r}"
             )
         for name in ("candidate_threshold", "nms_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if not self.competition >= 0:
-            raise ConfigError(f"competition must be at least 0, got {self.competition}")
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value <= 1:
+                raise ConfigError(f"{name} must be in [0, 1], got {value!r}")
+        if not _is_number(self.competition) or self.competition < 0:
+            raise ConfigError(f"competition must be a number, at least 0, got {self.competition!r}")
         for name in ("candidates_per_level", "max_detections"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} must be a whole number, at least 1, got {value!r}")
 
     def __call__(
         self,
@@ -184,6 +186,11 @@ def compete(scores: Tensor, strength: float) -> Tensor:
     best = scores.amax(dim=1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
     lowered: Tensor = scores * (scores / best) ** strength
     return lowered
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether a rule, which may have been read from a file, is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def apply_threshold(detections: Detections, threshold: float | Mapping[str, float]) -> Detections:

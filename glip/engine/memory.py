@@ -19,7 +19,7 @@ def return_memory_between_parts(model: nn.Module) -> int:
     """Let a CPU's backward pass give freed memory back in front of each part that computes its activations again.
 
     A part leaves holes in the heap that the next part's activations do not fit into; without this the peak grows by a
-    sixth. Some ten milliseconds a part and step.
+    seventh. Some thirty milliseconds a part and step.
 
     Args:
         model: its parts have been told to recompute (`recompute_activations`).

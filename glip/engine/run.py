@@ -81,7 +81,7 @@ class TrainingRun(ABC, Generic[Config, Model, Batch]):
         config, self.model = self.config, model
         if config.gradient_checkpointing:
             model.recompute_activations()
-            if self.accelerator.device.type == "cpu":
+            if self.accelerator.device.type == "cpu" and not config.compile:  # a compiled graph has no parts
                 return_memory_between_parts(model)
         model.to(self.accelerator.device)
         if config.compile:

@@ -38,8 +38,10 @@ class Glance(nn.Module):
             Words `(B, L, D)`; where each was found, `(B, L, 2)`, right and down, from 0 to 1; and the highest of its
             logits, `(B, L)`.
         """
-        logits = alignment.masked_fill(~mask.unsqueeze(1), torch.finfo(alignment.dtype).min)
-        weights = (logits * self.sharpness.clamp(min=0)).flatten(2).softmax(dim=2)  # (B, L, N)
+        outside, never = ~mask.unsqueeze(1), torch.finfo(alignment.dtype).min
+        logits = alignment.masked_fill(outside, never)
+        sharpened = (alignment * self.sharpness.clamp(min=0)).masked_fill(outside, never)
+        weights = sharpened.flatten(2).softmax(dim=2)  # (B, L, N)
         seen = weights @ level.flatten(2).transpose(1, 2)
         where = weights @ centres(mask, (level.shape[2], level.shape[3])).to(weights.dtype)
         found = torch.cat([seen, waves(where), counted(logits)], dim=2)

@@ -299,11 +299,21 @@ def test_no_images_have_no_answers() -> None:
         pytest.param({"candidate_threshold": 1.5}, r"candidate_threshold must be in \[0, 1\], got 1.5", id="above 1"),
         pytest.param({"nms_threshold": 60}, r"nms_threshold must be in \[0, 1\], got 60", id="an overlap in per cent"),
         pytest.param({"nms_threshold": float("nan")}, r"nms_threshold must be in \[0, 1\], got nan", id="no number"),
+        pytest.param({"competition": -0.5}, "a number, at least 0, got -0.5", id="help instead of competition"),
+        pytest.param({"competition": "much"}, "a number, at least 0, got 'much'", id="a word for a number"),
+        pytest.param({"aggregation": None}, "at least 1, got None", id="nothing for a power"),
+        pytest.param({"aggregation": float("inf")}, "at least 1, got inf", id="a power without an end"),
         pytest.param(
-            {"competition": -0.5}, "competition must be at least 0, got -0.5", id="help instead of competition"
+            {"nms_threshold": "half"}, r"nms_threshold must be in \[0, 1\], got 'half'", id="a word for a share"
         ),
-        pytest.param({"candidates_per_level": 0}, "candidates_per_level must be at least 1, got 0", id="no candidates"),
-        pytest.param({"max_detections": -1}, "max_detections must be at least 1, got -1", id="fewer than none"),
+        pytest.param(
+            {"candidates_per_level": 0},
+            "candidates_per_level must be a whole number, at least 1, got 0",
+            id="no candidates",
+        ),
+        pytest.param(
+            {"max_detections": -1}, "max_detections must be a whole number, at least 1, got -1", id="fewer than none"
+        ),
     ],
 )
 def test_an_impossible_rule_is_refused(rules: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from glip.layers.glance import MOST, Glance, counted
 
@@ -20,11 +21,13 @@ def test_a_word_finds_what_is_where_it_is_aligned() -> None:
     assert sure.tolist() == [[SURE, SURE]]
 
 
-def test_padding_is_never_looked_at() -> None:
+@pytest.mark.parametrize("sharpness", [2.0, 0.0], ids=["a sharp look", "a look at everything alike"])
+def test_padding_is_never_looked_at(sharpness: float) -> None:
     mask = torch.ones(1, 2, 4, dtype=torch.bool)
     mask[:, :, 2:] = False
     level, alignment = torch.randn(1, 3, 2, 4), torch.randn(1, 1, 2, 4)
     layer = Glance(3, 8).eval()
+    nn.init.constant_(layer.sharpness, sharpness)
     words = torch.randn(1, 1, 8)
     expected = layer(words, level, mask, alignment)
     level[:, :, :, 2:], alignment[:, :, :, 2:] = 99.0, SURE
