@@ -17,6 +17,7 @@ from glip.data.usual_places import UsualPlaces
 from glip.errors import FileError
 from glip.models.cues import PALETTE
 from glip.predictor import Predictor
+from tools.evaluate_dev import threshold_of
 from tools.evaluate_pipeline import TwoModels, paired_interval
 from tools.evaluate_scenes import answers
 from tools.nano_parts import PART, BeyondCoco, gather, part_chances
@@ -293,3 +294,19 @@ def test_cutouts_without_anything_opaque_or_large_are_left_out(tmp_path: Path) -
     large.paste((200, 0, 0, 255), (10, 20, 70, 80))
     assert write_cutouts(iter([("air", clear), ("pea", small), ("ball", large)]), tmp_path / "out") == 1
     assert '"bbox": [\n   10,\n   20,\n   70,\n   80\n  ]' in (tmp_path / "out" / "index.json").read_text()
+
+
+# --- what is shown of absent things ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scores", "shown"),
+    [
+        pytest.param([score / 20 for score in range(20)], 3, id="three of twenty"),
+        pytest.param([0.5] * 20, 0, id="none of equal ones, which all or none are shown"),
+        pytest.param([0.7], 0, id="none of one"),
+    ],
+)
+def test_the_threshold_shows_at_most_fifteen_in_a_hundred_absent_phrases(scores: list[float], shown: int) -> None:
+    threshold = threshold_of(scores)
+    assert sum(score >= threshold for score in scores) == shown
