@@ -22,7 +22,7 @@ from tools.evaluate_pipeline import TwoModels, paired_interval
 from tools.evaluate_scenes import answers
 from tools.nano_parts import PART, BeyondCoco, gather, part_chances
 from tools.nano_phrases import CORNERS, SIDES, Drawn, Phrases
-from tools.nano_words import LEAST_FIT, Goal, Places, cue_factors, subject_share
+from tools.nano_places import LEAST_FIT, Places, cue_factors, subject_share
 from tools.unpack_cutouts import resource_entries, write_cutouts
 
 # --- phrases -----------------------------------------------------------------------------------------------------
@@ -206,14 +206,14 @@ def test_a_label_is_where_its_photos_subject_is_whatever_its_likeness_says() -> 
         {"okapi": torch.tensor([0.8, 0.0])},
     )
     okapi, red = Drawn("an okapi", torch.ones(1), noun="okapi"), Drawn("red okapi", torch.ones(1), ("red",), "okapi")
-    truth = Goal(places).truth(slice(None), [okapi, red])
+    truth = places.truth(slice(None), [okapi, red])
     torch.testing.assert_close(truth, torch.tensor([[0.8, 0.6], [0.4, 0.3]]))
 
 
 def test_a_goals_truth_is_the_classes_probability_times_the_cues_fit() -> None:
     places = Places(torch.ones(2, 3), torch.tensor([[0.5, 0.25], [0.0, 1.0]]), {"red": torch.tensor([1.0, 0.2])})
     either = torch.tensor([1.0, 1.0])
-    truth = Goal(places).truth(slice(None), [Drawn("thing", either), Drawn("red thing", either, ("red",))])
+    truth = places.truth(slice(None), [Drawn("thing", either), Drawn("red thing", either, ("red",))])
     torch.testing.assert_close(truth, torch.tensor([[0.75, 1.0], [0.75, 0.2]]))
 
 

@@ -35,6 +35,13 @@ def test_help_loads_neither_torch_nor_transformers(arguments: list[str]) -> None
     )
 
 
+@pytest.mark.parametrize("module", ["glip.predictor", "glip.cli.grounding", "glip.zero_shot"])
+def test_finding_things_needs_no_package_of_the_extra_train(module: str) -> None:
+    for_training = ("accelerate", "albumentations", "peft", "pycocotools", "pydantic", "scipy")
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({for_training}))"  # importing them fails now
+    subprocess.run([sys.executable, "-c", f"{blocked}; import {module}"], check=True, capture_output=True)
+
+
 def test_the_errors_load_nothing_heavy() -> None:
     assert heavy_modules_after("from glip import GlipError") == ""
 

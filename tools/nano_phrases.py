@@ -174,11 +174,17 @@ class Phrases:
         shares[list(members)] = 1
         return shares
 
-    def draw(self, seen: Sequence[int], draw: random.Random) -> Drawn:
-        """A noun with or without article, adjective, colour, size and side."""
+    def draw(self, seen: Sequence[int], draw: random.Random, parts: Sequence[str] = ()) -> Drawn:
+        """A noun with or without article, adjective, colour, size and side.
+
+        Args:
+            seen: classes that are in the picture; half of the names of classes are theirs.
+            draw: source of chance.
+            parts: labels that there is evidence of in the picture; half of the labels are theirs.
+        """
         roll = draw.random()
         if self.labels and roll > 1 - NAMED:
-            form = draw.choice(self.labels)
+            form = draw.choice(parts if parts and draw.random() < 0.5 else self.labels)
         elif roll < OTHER:
             form = draw.choice(self.others)
         elif roll < OTHER + WIDE:
@@ -229,10 +235,12 @@ class Phrases:
         adjective = f"{draw.choice((*COLOURS, *self.words.adjectives))} " if draw.random() < 0.3 else ""
         return f"{text} {draw.choice(TAILS)} {article}{adjective}{other}"
 
-    def caption(self, seen: Sequence[int], draw: random.Random) -> tuple[Prompt, list[Drawn]]:
+    def caption(
+        self, seen: Sequence[int], draw: random.Random, parts: Sequence[str] = ()
+    ) -> tuple[Prompt, list[Drawn]]:
         """A caption of one to twelve phrases, and what they mean."""
         is_sentence = draw.random() < JOINED
-        drawn = [self.draw(seen, draw) for _ in range(draw.randint(1, 5 if is_sentence else 12))]
+        drawn = [self.draw(seen, draw, parts) for _ in range(draw.randint(1, 5 if is_sentence else 12))]
         caption, phrases = "", []
         for index, phrase in enumerate(drawn):
             caption += (draw.choice((*JOINTS, *VERBS)) if is_sentence else SEPARATOR) if index else ""

@@ -20,7 +20,7 @@ from glip.errors import FileError, GlipError
 from glip.models.glip import GlipModel
 from glip.predictor import published_processor
 from glip.processing import GlipImageProcessor, GlipProcessor
-from tools.nano_words import paint_palette
+from tools.nano_places import paint_palette
 
 CONFIG: dict[str, Any] = {
     "backbone": {

@@ -9,6 +9,7 @@ classes that they mean (`tools/nano_words.py`).
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -27,7 +28,8 @@ from glip.processing import GlipImageProcessor, GlipProcessor
 from glip.weights.nanodet import NUM_LEVELS, read_nanodet
 from tools.nano_parts import BeyondCoco
 from tools.nano_phrases import coco_classes, labelled_photos, read_phrases
-from tools.nano_words import NECK, NUM_CLASSES, Goal, WordTeacher, draw_places, paint_palette
+from tools.nano_places import NECK, NUM_CLASSES, draw_places, paint_palette
+from tools.nano_words import Goal, WordTeacher
 
 DATA_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80", "voc2012_sample")
 UNLABELLED, SOME = "imagenet_samples_nobox", 150  # photos of things that are none of COCO's
@@ -91,6 +93,12 @@ def build(nanodet: Path, minilm: Path) -> tuple[GlipModel, GlipProcessor, tuple[
     return model, processor, outputs[0]
 
 
+def training_photos(data: Path, labelled: Iterable[str] = ()) -> list[str]:
+    """Files of the sets with boxes, and of `labelled` photos; without those, of some things that are none of COCO's."""
+    photos = [str(example.image) for name in DATA_SETS for example in read_detection_json(data / name / "train.json")]
+    return photos + (list(labelled) or sorted(map(str, (data / UNLABELLED / "images_train").glob("*")))[:SOME])
+
+
 def main() -> None:
     """Build, fit and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,13 +120,8 @@ def main() -> None:
         raise FileError(f"{arguments.output}: exists already; give a new folder")
     torch.manual_seed(0)
     model, processor, classifier = build(arguments.nanodet, arguments.minilm)
-    photos = [
-        str(example.image)
-        for name in DATA_SETS
-        for example in read_detection_json(arguments.data / name / "train.json")
-    ]
     labelled = labelled_photos(arguments.data) if arguments.labelled else {}
-    photos += labelled or sorted(map(str, (arguments.data / UNLABELLED / "images_train").glob("*")))[:SOME]
+    photos = training_photos(arguments.data, labelled)
     beyond = BeyondCoco(coco_classes(arguments.data), arguments.beyond, UsualPlaces.load(arguments.places))
     goal = Goal(draw_places(model, processor, classifier, photos, labelled, beyond))
     phrases = read_phrases(

