@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from glip.data.class_folders import LabelledPictures, read_class_folders
+from glip.data.pairs import read_pairs
 from glip.engine.clip_config import read_clip_config
 from glip.errors import DataError, FileError
 from tools.evaluate_clip import among, questions
-from tools.make_clip_data import SETS, link_photos, read_held_out, read_labelled
+from tools.make_clip_data import SETS, link_photos, read_held_out, read_labelled, write_pairs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 HELD_OUT = CONFIGS / "words/held_out_caltech.yaml"
@@ -66,11 +67,25 @@ def test_each_name_gets_a_folder_of_links_with(
 ) -> None:
     labels = ["yin yang", "cup", "yin yang"]
     path = write_photos(tmp_path, list(labels))
-    count = link_photos(read_labelled(path), tmp_path / "linked", without=without)
+    links = link_photos(read_labelled(path), tmp_path / "linked", without=without)
     found = read_class_folders(tmp_path / "linked")
     assert found.names == names
-    assert count == len(found.images) == sum(label in names for label in labels)
+    assert len(links) == len(found.images) == sum(label in names for label in labels)
     assert all(image.is_symlink() and image.resolve().parent == tmp_path / "images" for image in found.images)
+
+
+def test_links_are_written_as_pairs_beside_them(tmp_path: Path) -> None:
+    links = link_photos(read_labelled(write_photos(tmp_path, ["ant", "cup"])), tmp_path / "linked")
+    write_pairs(links, tmp_path / "pairs.csv")
+    assert [(pair.image, pair.caption) for pair in read_pairs(tmp_path / "pairs.csv")] == [
+        (tmp_path / "linked/ant/0.jpg", "a photo of an ant"),
+        (tmp_path / "linked/cup/1.jpg", "a photo of a cup"),
+    ]
+
+
+def test_no_links_are_no_pairs(tmp_path: Path) -> None:
+    write_pairs([], tmp_path / "pairs.csv")
+    assert (tmp_path / "pairs.csv").read_text().splitlines() == ["path,caption"]
 
 
 def test_photos_keep_their_names_among_others(pictures: LabelledPictures) -> None:

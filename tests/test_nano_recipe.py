@@ -21,8 +21,9 @@ from tools.evaluate_dev import threshold_of
 from tools.evaluate_pipeline import TwoModels, paired_interval
 from tools.evaluate_scenes import answers
 from tools.nano_parts import PART, BeyondCoco, gather, part_chances
-from tools.nano_phrases import CORNERS, SIDES, Drawn, Phrases
-from tools.nano_places import LEAST_FIT, Places, cue_factors, subject_share
+from tools.nano_phrases import CORNERS, RELATIONS, SIDES, Drawn, Phrases
+from tools.nano_places import LEAST_FIT, LIKELY, Places, cue_factors, subject_share
+from tools.nano_words import cue_loss
 from tools.unpack_cutouts import resource_entries, write_cutouts
 
 # --- phrases -----------------------------------------------------------------------------------------------------
@@ -86,6 +87,13 @@ def test_a_phrase_says_at_most_one_side_or_corner(phrases: Phrases, seed: int) -
         drawn = phrases.draw([], draw)
         sides = set(drawn.cues) & set(SIDES)
         assert len(sides) <= 1 or tuple(cue for cue in drawn.cues if cue in SIDES) in CORNERS
+
+
+def test_a_relation_makes_one_side_likely(phrases: Phrases) -> None:
+    draw = random.Random(0)
+    found = {cue: phrase.text for phrase in (phrases.draw([], draw) for _ in range(400)) for cue in phrase.cues}
+    for cue, forms in RELATIONS.items():
+        assert any(f" {form} " in found[cue] for form in forms)
 
 
 # --- parts of things ---------------------------------------------------------------------------------------------
@@ -184,6 +192,22 @@ def test_a_box_where_a_cue_says_fits_it(cue: str, fits: Sequence[float], not_: S
     assert factors[1] < 0.4
 
 
+@pytest.mark.parametrize(
+    ("cue", "order"),
+    [
+        pytest.param("leftward", [0, 1, 2], id="left of something is likelier the more left"),
+        pytest.param("rightward", [2, 1, 0], id="right of something is likelier the more right"),
+        pytest.param("upward", [0, 1, 2], id="above something is likelier the higher"),
+        pytest.param("downward", [2, 1, 0], id="below something is likelier the lower"),
+    ],
+)
+def test_what_a_relation_makes_likely(cue: str, order: list[int]) -> None:
+    along = torch.tensor([[0.1, 0.1, 0.2, 0.2], [0.45, 0.45, 0.55, 0.55], [0.8, 0.8, 0.9, 0.9]])
+    factors = cue_factors(along, torch.zeros(3, PALETTE))[cue]
+    assert factors.argsort(descending=True).tolist() == order
+    assert factors.min() > LIKELY  # it may be anywhere all the same
+
+
 def test_a_third_of_red_swatches_makes_a_thing_red_and_nothing_else() -> None:
     colours = torch.zeros(1, PALETTE)
     colours[0, 1] = 0.35  # the second swatch of red
@@ -215,6 +239,28 @@ def test_a_goals_truth_is_the_classes_probability_times_the_cues_fit() -> None:
     either = torch.tensor([1.0, 1.0])
     truth = places.truth(slice(None), [Drawn("thing", either), Drawn("red thing", either, ("red",))])
     torch.testing.assert_close(truth, torch.tensor([[0.75, 1.0], [0.75, 0.2]]))
+
+
+@pytest.mark.parametrize(
+    ("slope", "loss"),
+    [
+        pytest.param(1.0, 0.0, id="tokens that say all of their cues"),
+        pytest.param(0.0, 1.0, id="tokens that say nothing of their cues"),
+        pytest.param(0.5, 0.25, id="tokens that say half of their cues"),
+        pytest.param(-1.0, 4.0, id="tokens that say the opposite"),
+    ],
+)
+def test_a_cue_is_learnt_when_logits_follow_its_logarithm(slope: float, loss: float) -> None:
+    noun, fits = torch.tensor([[0.2, 0.4, 0.6, 0.8]]), torch.tensor([[0.2, 1.0, 0.5, 0.25]])
+    logits = noun.logit() + slope * fits.log() + 3.0
+    torch.testing.assert_close(cue_loss(logits, noun * fits, fits), torch.tensor(loss))
+
+
+def test_phrases_without_cues_have_no_cue_loss() -> None:
+    logits = torch.zeros(2, 3, requires_grad=True)
+    loss = cue_loss(logits, torch.full((2, 3), 0.5), torch.ones(2, 3))
+    assert loss == 0
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 def test_the_pipelines_best_box_depends_on_the_words(predictor: Predictor) -> None:

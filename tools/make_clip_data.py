@@ -4,19 +4,22 @@
     python tools/make_clip_data.py --photos ../shared/data --held-out configs/words/held_out_caltech.yaml \
         --output runs/clip_data_held_out
 
-OUTPUT/SET/NAME/*.jpg are links to the train photos of each set. Dev photos are for tools/evaluate_clip.py alone.
+OUTPUT/SET/NAME/*.jpg are links to the train photos of each set, and OUTPUT/pairs.csv says "a photo of a NAME" of each,
+which `glip pseudo-label` reads. Dev photos are for tools/evaluate_clip.py alone.
 """
 
 import argparse
+import csv
 import json
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from glip.data.captions import with_article
 from glip.data.class_folders import LabelledPictures
 from glip.errors import DataError, FileError
 
@@ -49,8 +52,8 @@ def read_held_out(path: Path, key: str) -> tuple[str, ...]:
     return tuple(yaml.safe_load(path.read_text(encoding="utf-8"))[key])
 
 
-def link_photos(pictures: LabelledPictures, folder: Path, *, without: Collection[str] = ()) -> int:
-    """Make a folder for each name, with links to its photos; the number of links.
+def link_photos(pictures: LabelledPictures, folder: Path, *, without: Collection[str] = ()) -> list[tuple[Path, str]]:
+    """Make a folder for each name, with links to its photos; each link and its name.
 
     Args:
         pictures: photos and names.
@@ -58,15 +61,23 @@ def link_photos(pictures: LabelledPictures, folder: Path, *, without: Collection
         without: names that get no folder.
     """
     folder.mkdir(parents=True)
-    count = 0
+    links = []
     for image, label in zip(pictures.images, pictures.labels, strict=True):
         name = pictures.names[label]
         if name not in without:
             own = folder / name.replace("/", " ")
             own.mkdir(exist_ok=True)
             (own / image.name).symlink_to(image.resolve())
-            count += 1
-    return count
+            links.append((own / image.name, name))
+    return links
+
+
+def write_pairs(links: Sequence[tuple[Path, str]], table: Path) -> None:
+    """Write a table of paths, relative to its own folder, and captions."""
+    with table.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(("path", "caption"))
+        rows.writerows((link.relative_to(table.parent), f"a photo of {with_article(name)}") for link, name in links)
 
 
 def main() -> None:
@@ -81,10 +92,13 @@ def main() -> None:
     without: set[str] = set()
     if arguments.held_out is not None:
         without = {*read_held_out(arguments.held_out, "names"), *read_held_out(arguments.held_out, "same")}
+    links: list[tuple[Path, str]] = []
     for name in SETS:
         pictures = read_labelled(arguments.photos / name / "train.json")
-        count = link_photos(pictures, arguments.output / name, without=without)
-        sys.stdout.write(f"{name}: {count} photos\n")
+        found = link_photos(pictures, arguments.output / name, without=without)
+        links += found
+        sys.stdout.write(f"{name}: {len(found)} photos\n")
+    write_pairs(links, arguments.output / "pairs.csv")
 
 
 if __name__ == "__main__":

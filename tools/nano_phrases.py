@@ -23,7 +23,7 @@ OTHER, WIDE = 0.2, 0.1  # shares of phrases that name no class, or several
 NAMED = 0.2  # share of phrases about a photo's label, a part of a thing, or something like a thing
 JOINED = 0.5  # share of captions that are sentences and not lists
 COLOURED, SIZED, PLACED, CORNER = 0.15, 0.08, 0.22, 0.04  # shares of phrases that say so
-TAILED, OWNED = 0.25, 0.05  # shares of phrases that another thing tells more of
+TAILED, RELATED, OWNED = 0.2, 0.1, 0.05  # shares of phrases that another thing tells more of
 SIZES = {
     "small": ("small", "little", "tiny", "smaller"),
     "big": ("big", "large", "huge", "larger"),
@@ -64,14 +64,13 @@ TAILS = (
         "near",
         "behind",
         "in front of",
-        "under",
         "beside",
         "by",
         "on top of",
         "inside",
     ),
     *("holding", "wearing", "carrying", "riding", "eating", "pulling", "sitting on", "standing near", "lying on"),
-    *("leaning against", "looking at", "parked near", "to the left of", "to the right of", "above", "below", "around"),
+    *("leaning against", "looking at", "parked near", "around"),
     *(
         "inside",
         "that is on",
@@ -84,6 +83,12 @@ TAILS = (
         "between",
     ),
 )
+RELATIONS = {  # to another thing: half of a picture's things are so anyway, and its place in the picture says more
+    "leftward": ("to the left of", "left of", "on the left side of", "on the left of"),
+    "rightward": ("to the right of", "right of", "on the right side of", "on the right of"),
+    "upward": ("above", "over", "higher than"),
+    "downward": ("below", "under", "beneath", "underneath", "lower than"),
+}
 VERBS = (
     *(" wearing ", " holds ", " is holding ", " sits on ", " sits next to ", " stands beside ", " stands in front of "),
     *(" rides ", " is riding ", " lies on ", " lies beside ", " looks at ", " carries ", " eats ", " is parked near "),
@@ -128,7 +133,7 @@ class Drawn:
     Attributes:
         text: the phrase.
         shares: `(80,)`, the share of each class in its meaning.
-        cues: what else it says: colours, keys of `SIZES` and `SIDES`.
+        cues: what else it says: colours, keys of `SIZES`, `SIDES` and `RELATIONS`.
         noun: the name in it.
     """
 
@@ -197,7 +202,8 @@ class Phrases:
         if form.startswith("a "):
             return Drawn(form, shares, noun=form)
         text, cues = self._adorned(form, draw, is_person=bool(shares[0] > 0.5))
-        text = self._told_more(text, draw)
+        text, more = self._told_more(text, draw)
+        cues += more
         article = draw.choice(ARTICLES)
         text = with_article(text) if article == "a" else f"{article} {text}".strip()
         return Drawn(text, shares, cues, form)
@@ -221,19 +227,22 @@ class Phrases:
                 noun = form.format(noun) if "{}" in form else f"{form} {noun}"
         return noun, tuple(cues)
 
-    def _told_more(self, text: str, draw: random.Random) -> str:
-        """A phrase that means the same thing, with another thing in it."""
+    def _told_more(self, text: str, draw: random.Random) -> tuple[str, tuple[str, ...]]:
+        """A phrase that means the same thing, with another thing in it; and where in the picture that puts it."""
         roll = draw.random()
-        if roll > TAILED + OWNED:
-            return text
+        if roll > TAILED + OWNED + RELATED:
+            return text, ()
         other = draw.choice(draw.choice(self.forms) if draw.random() < 0.6 else self.others)
         if other.startswith("a "):
-            return text
+            return text, ()
         if roll < OWNED:
-            return f"{other}'s {text}"
+            return f"{other}'s {text}", ()
         article = draw.choice(("", "a ", "the ", "the ", "his ", "her ", "some "))
         adjective = f"{draw.choice((*COLOURS, *self.words.adjectives))} " if draw.random() < 0.3 else ""
-        return f"{text} {draw.choice(TAILS)} {article}{adjective}{other}"
+        if roll < OWNED + RELATED:
+            cue = draw.choice(list(RELATIONS))
+            return f"{text} {draw.choice(RELATIONS[cue])} {article}{adjective}{other}", (cue,)
+        return f"{text} {draw.choice(TAILS)} {article}{adjective}{other}", ()
 
     def caption(
         self, seen: Sequence[int], draw: random.Random, parts: Sequence[str] = ()

@@ -22,6 +22,7 @@ from tools.nano_phrases import Drawn
 NUM_CLASSES, NECK = 80, 128
 PLACES = 60_000  # positions that words are fitted on
 LEAST_FIT, CLEAR_SHARE = 0.15, 0.35  # of a position that a cue does not fit; of a colour, to be the thing's
+LIKELY = 0.4  # of a thing whose place does not fit what a relation to another thing makes likely
 PARTS = 0.6  # weight of parts of things among the positions that are drawn
 SUBJECTS, CERTAIN, LEAST_AREA = 0.5, 0.8, 0.04  # of labelled photos: their weight, a thing's probability and area
 BACKGROUND = 0.15  # share of positions that are drawn whatever NanoDet-g sees there
@@ -78,9 +79,15 @@ class Places:
         for index, phrase in enumerate(phrases):
             if phrase.noun in self.evidence:
                 truth[index] = torch.maximum(truth[index], self.evidence[phrase.noun][drawn])
+        return truth * self.fits(drawn, phrases)
+
+    def fits(self, drawn: Tensor | slice, phrases: Sequence[Drawn]) -> Tensor:
+        """How well the cues of each of P phrases fit each drawn position, `(P, n)`; 1 without cues."""
+        fits = torch.ones(len(phrases), len(self.probabilities[drawn]))
+        for index, phrase in enumerate(phrases):
             for cue in phrase.cues:
-                truth[index] *= self.factors[cue][drawn]
-        return truth
+                fits[index] *= self.factors[cue][drawn]
+        return fits
 
 
 @dataclass(frozen=True)
@@ -240,6 +247,8 @@ def cue_factors(boxes: Tensor, colours: Tensor) -> dict[str, Tensor]:
         "back": (0.55 - side - 0.5 * y) / 0.1,
     }
     factors = {name: LEAST_FIT + (1 - LEAST_FIT) * fit.sigmoid() for name, fit in fits.items()}
+    ways = {"leftward": 0.5 - x, "rightward": x - 0.5, "upward": 0.5 - y, "downward": y - 0.5}
+    factors |= {name: LIKELY + (1 - LIKELY) * (way / 0.15).sigmoid() for name, way in ways.items()}
     for name in COLOURS:
         share = colours[:, [index for index, (called, _) in enumerate(SWATCHES) if called == name]].sum(dim=1)
         factors[name] = LEAST_FIT + (1 - LEAST_FIT) * (share / CLEAR_SHARE).clamp(max=1)

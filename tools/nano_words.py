@@ -20,6 +20,7 @@ RIDGE, WORDS_RIDGE = 1e-3, 1e-5
 ABSENT_LOGIT = -6.0  # for tokens that name no class
 LEAST_PROBABILITY = 1e-4
 WORDS_RATE, LAST_RATE = 5e-4, 4e-3  # of text layers, and of the projection, whose weights are large
+CUES = 0.2  # weight of the cues' loss
 CAPTIONS, POOL, SOLVED, PLACES_A_STEP = 48, 12_000, 1200, 1024
 
 
@@ -138,7 +139,7 @@ class WordTeacher:
         head.bias[:] = bias[-1]
 
     def loss(self, captions: list[Caption]) -> Tensor:
-        """Quality focal loss (Generalized Focal Loss, equation 4) of tokens at drawn positions."""
+        """Quality focal loss (Generalized Focal Loss, equation 4) of tokens at drawn positions, and of their cues."""
         head, goal = self.model.head, self.goal
         directions = self._directions(captions)
         drawn = torch.randint(len(goal.places.features), (PLACES_A_STEP,))
@@ -146,13 +147,16 @@ class WordTeacher:
             [head.word_projection(directions / 2), (directions @ head.word_bias + head.bias)[:, None]], dim=1
         )
         logits = rows @ goal.places.features[drawn].T
-        nothing = torch.zeros(1, PLACES_A_STEP)
+        nothing, all_fit = torch.zeros(1, PLACES_A_STEP), torch.ones(1, PLACES_A_STEP)
         truth = torch.cat(
             [torch.cat([goal.places.truth(drawn, caption.phrases), nothing])[caption.owners] for caption in captions]
         )
+        fits = torch.cat(
+            [torch.cat([goal.places.fits(drawn, caption.phrases), all_fit])[caption.owners] for caption in captions]
+        )
         error = (logits.sigmoid() - truth).abs()
         entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        return (error * entropy).sum() / truth.sum()
+        return (error * entropy).sum() / truth.sum() + CUES * cue_loss(logits, truth, fits)
 
     def train(self, steps: int, *, rates: float = 1.0) -> None:
         """Gradient steps from there; `rates` multiplies the learning rates."""
@@ -176,3 +180,28 @@ class WordTeacher:
             if step % 50 == 0 or step == steps - 1:
                 sys.stdout.write(f"words: step {step}, loss {mean:.3f}\n")
                 sys.stdout.flush()
+
+
+def cue_loss(logits: Tensor, truth: Tensor, fits: Tensor) -> Tensor:
+    """How far tokens are from saying of a position what their phrase's cues do, whatever its noun says there.
+
+    The logit of a phrase with cues should be its noun's, and the logarithm of how well the cues fit: of a regression of
+    the difference on that logarithm the slope should be 1. The focal loss alone hears of cues only where things are.
+
+    Args:
+        logits: of T tokens at n positions, `(T, n)`.
+        truth: probabilities, `(T, n)`.
+        fits: of the cues, `(T, n)` in `(0, 1]`; 1 where there is none.
+
+    Returns:
+        The mean square of what is missing to a slope of 1, over tokens whose phrases have cues; 0 if none has.
+    """
+    said = fits.log()
+    spread = said - said.mean(dim=1, keepdim=True)
+    total = spread.square().sum(dim=1)
+    cued = total > 0
+    if not cued.any():
+        return logits.sum() * 0
+    noun = (truth / fits).clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).logit()
+    slopes = ((logits - noun) * spread).sum(dim=1)[cued] / total[cued]
+    return (slopes - 1).square().mean()

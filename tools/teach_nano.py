@@ -1,8 +1,8 @@
 """Teach the blocks of glip-nano's start to look around: dense teachers on photos, true boxes in composed scenes.
 
-    python tools/teach_nano.py START --nanodet NANODET.json --minilm FOLDER --data ../shared/data --scenes DATA --output NEW
+    python tools/teach_nano.py START --nanodet NANODET.json --minilm MINILM --data PHOTOS --scenes SCENES --output NEW
 
-START is what tools/start_nano.py made, DATA what tools/make_nano_data.py wrote. Words and backbone stay as they are
+START is what tools/start_nano.py made, SCENES what tools/make_nano_data.py wrote. Words and backbone stay as they are
 (tools/nano_pictures.py).
 """
 
