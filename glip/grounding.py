@@ -176,7 +176,7 @@ class Grounder:
     ) -> Detections | list[Detections]:
         """Find the one thing that an expression describes.
 
-        Every token of it counts alike, whatever the rules say of phrases: "left" tells one man from the other.
+        Every token of it counts alike, whatever the rules say of phrases (`PostProcessor.for_expressions`).
 
         Args:
             images: one picture, or a list.
@@ -187,8 +187,7 @@ class Grounder:
         """
         pictures = as_list(images)
         texts = one_each(expression, len(pictures))
-        best_of_all = replace(self.rules, candidate_threshold=0.0, aggregation="mean")  # even if none is good
-        search = self._search(rules=best_of_all)
+        search = self._search(rules=self.rules.for_expressions())
         found = search.prompts(pictures, [prompt_from_expression(text) for text in texts])
         return self._answer(images, [best[:1] for best in found], 0.0)
 

@@ -241,24 +241,29 @@ def test_a_goals_truth_is_the_classes_probability_times_the_cues_fit() -> None:
     torch.testing.assert_close(truth, torch.tensor([[0.75, 1.0], [0.75, 0.2]]))
 
 
+FITS = torch.tensor([[0.2, 1.0, 0.5, 0.25], [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]])  # a cue, none, no phrase
+NOUNS = torch.tensor([[0.2, 0.4, 0.6, 0.8], [0.5, 0.5, 0.1, 0.1]])
+
+
 @pytest.mark.parametrize(
-    ("slope", "loss"),
+    ("own", "other", "loss"),
     [
-        pytest.param(1.0, 0.0, id="tokens that say all of their cues"),
-        pytest.param(0.0, 1.0, id="tokens that say nothing of their cues"),
-        pytest.param(0.5, 0.25, id="tokens that say half of their cues"),
-        pytest.param(-1.0, 4.0, id="tokens that say the opposite"),
+        pytest.param(1.0, 0.0, 0.0, id="tokens that say all of their own cues"),
+        pytest.param(0.0, 0.0, 1.0, id="tokens that say nothing of their cues"),
+        pytest.param(0.5, 0.0, 0.25, id="tokens that say half of their cues"),
+        pytest.param(-1.0, 0.0, 4.0, id="tokens that say the opposite"),
+        pytest.param(1.0, 1.0, 1.0, id="tokens that say another phrase's cues"),
     ],
 )
-def test_a_cue_is_learnt_when_logits_follow_its_logarithm(slope: float, loss: float) -> None:
-    noun, fits = torch.tensor([[0.2, 0.4, 0.6, 0.8]]), torch.tensor([[0.2, 1.0, 0.5, 0.25]])
-    logits = noun.logit() + slope * fits.log() + 3.0
-    torch.testing.assert_close(cue_loss(logits, noun * fits, fits), torch.tensor(loss))
+def test_a_cue_is_learnt_when_logits_follow_its_logarithm(own: float, other: float, loss: float) -> None:
+    logits = NOUNS.logit() + torch.tensor([[own], [other]]) * FITS[0].log() + 3.0
+    found = cue_loss(logits, NOUNS * FITS[:2], FITS, torch.tensor([0, 1]))
+    torch.testing.assert_close(found, torch.tensor(loss))
 
 
-def test_phrases_without_cues_have_no_cue_loss() -> None:
-    logits = torch.zeros(2, 3, requires_grad=True)
-    loss = cue_loss(logits, torch.full((2, 3), 0.5), torch.ones(2, 3))
+def test_a_caption_without_cues_has_no_cue_loss() -> None:
+    logits = torch.zeros(2, 4, requires_grad=True)
+    loss = cue_loss(logits, NOUNS, torch.ones(3, 4), torch.tensor([0, 1]))
     assert loss == 0
     loss.backward()  # type: ignore[no-untyped-call]
 

@@ -12,6 +12,7 @@ import math
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +48,28 @@ class Grounder(Protocol):
         """Boxes of each phrase."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A phrase of a caption.
+
+    Attributes:
+        text: the phrase.
+        span: where it stands in the caption.
+        boxes: `(N, 4)` xyxy pixels; the best answer should be one of them.
+        kind: of its head noun.
+        modifiers: what else it says: "attribute", "relation"; "no modifier".
+    """
+
+    text: str
+    span: tuple[int, int]
+    boxes: torch.Tensor
+    kind: str
+    modifiers: tuple[str, ...]
+
+
+Pairs = list[tuple[Record, list[Asked]]]
+
+
 class RealGround:
     """The phrase-grounding dev set."""
 
@@ -58,19 +81,22 @@ class RealGround:
     def metrics(self) -> Record:
         """All numbers of the set."""
         pairs = self._pairs()
-        hits, kinds, right_scores = self._ground(pairs)
+        hits, right_scores = self._ground(pairs)
+        asked = [phrase for _, phrases in pairs for phrase in phrases]
         absent_scores = self._absent_scores()
         photos = self.photos()
         threshold = self.predictor.processor.threshold
-        shuffled, _, _ = self._ground(self._shuffled(pairs))
+        shuffled, _ = self._ground(self._shuffled(pairs))
         return {
             "phrases": len(hits),
             "recall@1": recall_at(hits),
             "recall@1, 95 % interval over photos": interval(hits, photos),
             "recall@1 of shuffled phrases": recall_at(shuffled),
             **{
-                f"recall@1 {kind}": recall_at([hit for hit, k in zip(hits, kinds, strict=True) if k == kind])
-                for kind in sorted(set(kinds))
+                f"recall@1 {kind}": recall_at(
+                    [hit for hit, phrase in zip(hits, asked, strict=True) if kind in (phrase.kind, *phrase.modifiers)]
+                )
+                for kind in sorted({kind for phrase in asked for kind in (phrase.kind, *phrase.modifiers)})
             },
             "referring precision@1": self._referring(),
             "present phrases with a right box at the threshold": _share(right_scores, threshold),
@@ -93,39 +119,40 @@ class RealGround:
         """The photo of each phrase."""
         return [record["file_name"] for record, phrases in self._pairs() for _ in phrases]
 
-    def _pairs(self) -> list[tuple[Record, Any]]:
+    def _pairs(self) -> Pairs:
         return [(record, phrases) for record in self.content["images"] if (phrases := self._phrases(record))]
 
-    def _phrases(self, record: Record) -> list[tuple[str, tuple[int, int], torch.Tensor, str]]:
-        """Text, span, boxes and head type of each phrase of a caption that has boxes."""
+    def _phrases(self, record: Record) -> list[Asked]:
+        """The phrases of a caption that have boxes."""
         phrases: dict[tuple[int, int], list[Record]] = {}
         for annotation in self.content["annotations"]:
             if annotation["image_id"] == record["id"]:
                 phrases.setdefault(tuple(annotation["tokens_positive"][0]), []).append(annotation)
         return [
-            (
+            Asked(
                 found[0]["phrase"],
                 span,
                 xywh_to_xyxy(torch.tensor([a["bbox"] for a in found]).float()),
                 found[0]["head_type"],
+                tuple(found[0]["modifiers"]) or ("no modifier",),
             )
             for span, found in sorted(phrases.items())
         ]
 
-    def _ground(self, pairs: list[tuple[Record, Any]]) -> tuple[list[bool], list[str], list[float]]:
-        hits, kinds, right_scores = [], [], []
+    def _ground(self, pairs: Pairs) -> tuple[list[bool], list[float]]:
+        """Of each phrase whether its best box is right, and the best score of a right one."""
+        hits, right_scores = [], []
         for record, phrases in pairs:
             image = self.images / record["file_name"]
-            found = self.predictor.ground(image, record["caption"], [span for _, span, _, _ in phrases], threshold=0.0)
-            for label, (_, _, boxes, kind) in enumerate(phrases):
+            found = self.predictor.ground(image, record["caption"], [phrase.span for phrase in phrases], threshold=0.0)
+            for label, phrase in enumerate(phrases):
                 mine = found[found.labels == label]
-                hits.append(is_hit(mine.boxes, boxes, k=1))
-                kinds.append(kind)
-                is_right = (pairwise_iou(mine.boxes, boxes) >= IOU_THRESHOLD).any(dim=1)
+                hits.append(is_hit(mine.boxes, phrase.boxes, k=1))
+                is_right = (pairwise_iou(mine.boxes, phrase.boxes) >= IOU_THRESHOLD).any(dim=1)
                 right_scores.append(max(mine.scores[is_right].tolist(), default=0.0))
-        return hits, kinds, right_scores
+        return hits, right_scores
 
-    def _shuffled(self, pairs: list[tuple[Record, Any]]) -> list[tuple[Record, Any]]:
+    def _shuffled(self, pairs: Pairs) -> Pairs:
         """Each picture with the caption of another one; the boxes stay, phrase by phrase."""
         draw = random.Random(0)
         others = [record for record, _ in pairs]
@@ -134,10 +161,7 @@ class RealGround:
             choices = [other for other in others if other["file_name"] != record["file_name"]]
             other = draw.choice(choices)
             foreign = self._phrases(other)
-            mixed = []
-            for _, _, boxes, kind in phrases:
-                text, span, _, _ = draw.choice(foreign)
-                mixed.append((text, span, boxes, kind))
+            mixed = [replace(draw.choice(foreign), boxes=phrase.boxes, kind=phrase.kind) for phrase in phrases]
             shuffled.append(({**record, "caption": other["caption"]}, mixed))
         return shuffled
 

@@ -115,7 +115,7 @@ def main() -> None:
     held_out = yaml.safe_load(arguments.held_out.read_text())
     cutouts, backgrounds = read_cutouts(arguments.cutouts), read_backgrounds(arguments.cutouts)
     loaded = Predictor.from_pretrained(arguments.model)
-    everything = loaded.processor.post_processor(candidate_threshold=0.0, max_detections=1000)
+    everything = loaded.processor.post_processor(max_detections=1000).for_expressions()
     predictor = Predictor(loaded.model, loaded.processor, rules=everything)
     report: Record = {}
     for kind, is_new in (("trained names", False), ("held-out names", True)):

@@ -21,6 +21,7 @@ NEARNESS = 0.1  # temperature of names' likeness
 COMMON_WORDS = 5000
 OTHER, WIDE = 0.2, 0.1  # shares of phrases that name no class, or several
 NAMED = 0.2  # share of phrases about a photo's label, a part of a thing, or something like a thing
+THERE = 0.7  # share of those that are there, where that is known
 JOINED = 0.5  # share of captions that are sentences and not lists
 COLOURED, SIZED, PLACED, CORNER = 0.15, 0.08, 0.22, 0.04  # shares of phrases that say so
 TAILED, RELATED, OWNED = 0.2, 0.1, 0.05  # shares of phrases that another thing tells more of
@@ -179,17 +180,20 @@ class Phrases:
         shares[list(members)] = 1
         return shares
 
-    def draw(self, seen: Sequence[int], draw: random.Random, parts: Sequence[str] = ()) -> Drawn:
+    def draw(
+        self, seen: Sequence[int], draw: random.Random, parts: Sequence[str] = (), *, named: float = NAMED
+    ) -> Drawn:
         """A noun with or without article, adjective, colour, size and side.
 
         Args:
             seen: classes that are in the picture; half of the names of classes are theirs.
             draw: source of chance.
-            parts: labels that there is evidence of in the picture; half of the labels are theirs.
+            parts: labels that there is evidence of in the picture; most of the labels are theirs.
+            named: share of phrases about labels.
         """
         roll = draw.random()
-        if self.labels and roll > 1 - NAMED:
-            form = draw.choice(parts if parts and draw.random() < 0.5 else self.labels)
+        if self.labels and roll > 1 - named:
+            form = draw.choice(parts if parts and draw.random() < THERE else self.labels)
         elif roll < OTHER:
             form = draw.choice(self.others)
         elif roll < OTHER + WIDE:
@@ -245,11 +249,11 @@ class Phrases:
         return f"{text} {draw.choice(TAILS)} {article}{adjective}{other}", ()
 
     def caption(
-        self, seen: Sequence[int], draw: random.Random, parts: Sequence[str] = ()
+        self, seen: Sequence[int], draw: random.Random, parts: Sequence[str] = (), *, named: float = NAMED
     ) -> tuple[Prompt, list[Drawn]]:
-        """A caption of one to twelve phrases, and what they mean."""
+        """A caption of one to twelve phrases, and what they mean; arguments as `draw` takes them."""
         is_sentence = draw.random() < JOINED
-        drawn = [self.draw(seen, draw, parts) for _ in range(draw.randint(1, 5 if is_sentence else 12))]
+        drawn = [self.draw(seen, draw, parts, named=named) for _ in range(draw.randint(1, 5 if is_sentence else 12))]
         caption, phrases = "", []
         for index, phrase in enumerate(drawn):
             caption += (draw.choice((*JOINTS, *VERBS)) if is_sentence else SEPARATOR) if index else ""

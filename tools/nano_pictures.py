@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glip.data.captions import CaptionRule, make_prompt
@@ -25,8 +25,9 @@ from tools.nano_parts import BeyondCoco
 from tools.nano_phrases import Phrases
 from tools.nano_places import NECK, NUM_CLASSES, Places, View, cue_factors, view_photo
 
-BLOCKS_RATE, BOX_RATE, WARM_SHARE = 5e-4, 1e-4, 0.1
+SCALES_RATE, BLOCKS_RATE, BOX_RATE, WARM_SHARE = 3e-3, 1e-3, 1e-4, 0.1
 SEEN = 0.35  # probability of a class that is worth speaking of
+NAMED = 0.6  # share of a photo's phrases that are about parts and likenesses, which words alone cannot learn
 KEEP_BOXES, DRAW_BOXES = 1.0, 1.0  # weights of boxes that stay NanoDet-g's, and of those that are known better
 RULE = CaptionRule(max_names=16, full_share=0.5, article_share=0.4)
 REPORT_EVERY, SMOOTH = 20, 0.95
@@ -49,19 +50,6 @@ class Taught:
     places: Places
     seen: Sequence[int]
     parts: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Sums over a picture's positions, and what they are divided by once a batch is complete."""
-
-    alignment: Tensor
-    truth: Tensor
-    boxes: Tensor
-
-    def __add__(self, other: "Terms") -> "Terms":
-        """Sums of both."""
-        return Terms(self.alignment + other.alignment, self.truth + other.truth, self.boxes + other.boxes)
 
 
 class PictureTeacher:
@@ -108,16 +96,16 @@ class PictureTeacher:
         seen = (probabilities.amax(dim=0) > SEEN).nonzero()[:, 0].tolist()
         return Taught(view.half(), deltas[0], places, seen, sorted(evidence))
 
-    def photo_terms(self, taught: Taught) -> Terms:
+    def photo_loss(self, taught: Taught) -> Tensor:
         """What one caption drawn for a photo teaches: words say what their teacher says, boxes stay."""
-        prompt, drawn = self.phrases.caption(taught.seen, self.draw, taught.parts)
+        prompt, drawn = self.phrases.caption(taught.seen, self.draw, taught.parts, named=NAMED)
         output, owners = self._ask(taught.view, prompt)
         truth = torch.cat([taught.places.truth(slice(None), drawn), torch.zeros(1, len(taught.deltas))])[owners]
         weights = taught.places.probabilities.amax(dim=1)
         moved = F.smooth_l1_loss(output.box_deltas[0], taught.deltas, reduction="none").sum(dim=1)
-        return self._terms(output, truth, KEEP_BOXES * (weights * moved).sum() / weights.sum())
+        return alignment_loss(output, truth) + KEEP_BOXES * (weights * moved).sum() / weights.sum()
 
-    def scene_terms(self, example: Example) -> Terms:
+    def scene_loss(self, example: Example) -> Tensor:
         """What a picture with true boxes teaches: words are as sure of a position as its box is right."""
         prompt, named = make_prompt(example, RULE, self.draw)
         view = self._view(str(example.image))
@@ -138,12 +126,12 @@ class PictureTeacher:
         positions = (assigned != UNASSIGNED).nonzero()[:, 0]
         truth = torch.zeros(len(owners), len(anchors))
         if not len(positions):
-            return self._terms(output, truth, output.box_deltas.sum() * 0)
+            return alignment_loss(output, truth)
         true = boxes[assigned[positions]]
         found = decode_boxes(output.box_deltas[0, positions], anchors[positions])
         right = pairwise_iou(found.detach(), true).diagonal()
         truth[:, positions] = (phrase[assigned[positions]] == owners[:, None]) * right
-        return self._terms(output, truth, DRAW_BOXES * (1 - elementwise_giou(found, true)).mean())
+        return alignment_loss(output, truth) + DRAW_BOXES * (1 - elementwise_giou(found, true)).mean()
 
     def _view(self, picture: str) -> View:
         if picture not in self.views:
@@ -166,35 +154,26 @@ class PictureTeacher:
         owned, owner = token_map.max(dim=0)
         return output, torch.where(owned, owner, len(prompt.phrases))
 
-    @staticmethod
-    def _terms(output: GlipOutput, truth: Tensor, boxes: Tensor) -> Terms:
-        logits = output.alignment_logits[0].T  # (L, N)
-        error = (logits.sigmoid() - truth).abs()
-        entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        return Terms((error * entropy).sum(), truth.sum(), boxes)
-
-    def groups(self) -> list[dict[str, object]]:
-        """What learns, and how fast."""
+    def learning(self) -> dict[float, list[nn.Parameter]]:
+        """What learns, by its learning rate; everything else is frozen."""
         blocks = [block for block in self.model.blocks if isinstance(block, GlipBlock)]
         for weight in self.model.parameters():
             weight.requires_grad_(False)
-        fast = [
-            weight
-            for block in blocks
-            for name, weight in block.named_parameters()
-            if not name.startswith(("text_layer", "fusion.word_norm"))
-        ]
-        slow = [*self.model.head.box.parameters()]
-        for weight in (*fast, *slow):
+        learning: dict[float, list[nn.Parameter]] = {BOX_RATE: [*self.model.head.box.parameters()]}
+        for block in blocks:
+            for name, weight in block.named_parameters():
+                if not name.startswith(("text_layer", "fusion.word_norm")):
+                    learning.setdefault(SCALES_RATE if name.endswith("_scale") else BLOCKS_RATE, []).append(weight)
+        for weight in (weight for weights in learning.values() for weight in weights):
             weight.requires_grad_(True)
-        return [{"params": fast, "lr": BLOCKS_RATE}, {"params": slow, "lr": BOX_RATE}]
+        return learning
 
     def train(self, steps: int, *, photos: int, scenes: int) -> None:
         """Gradient steps on so many photos and scenes each."""
-        groups = self.groups()
-        optimizer = torch.optim.AdamW(groups, weight_decay=1e-3)
+        learning = self.learning()
+        optimizer = torch.optim.AdamW([{"params": weights} for weights in learning.values()], weight_decay=1e-3)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [BLOCKS_RATE, BOX_RATE], total_steps=steps, pct_start=WARM_SHARE
+            optimizer, list(learning), total_steps=steps, pct_start=WARM_SHARE
         )
         means: dict[str, float] = {}
         for step in range(steps):
@@ -202,12 +181,10 @@ class PictureTeacher:
             for kind, count in (("photos", photos), ("scenes", scenes)):
                 if not count:
                     continue
-                terms = [self._some(kind) for _ in range(count)]
-                total = sum(terms[1:], terms[0])
-                loss = total.alignment / total.truth.clamp(min=1) + total.boxes / count
+                loss = torch.stack([self._some(kind) for _ in range(count)]).mean()
                 loss.backward()
                 means[kind] = SMOOTH * means.get(kind, loss.item()) + (1 - SMOOTH) * loss.item()
-            torch.nn.utils.clip_grad_norm_([w for g in groups for w in g["params"]], 5.0)  # type: ignore[attr-defined]
+            torch.nn.utils.clip_grad_norm_([weight for weights in learning.values() for weight in weights], 5.0)
             optimizer.step()
             schedule.step()
             if step % REPORT_EVERY == 0 or step == steps - 1:
@@ -215,7 +192,23 @@ class PictureTeacher:
                 sys.stdout.write(f"pictures: step {step}, {said}\n")
                 sys.stdout.flush()
 
-    def _some(self, kind: str) -> Terms:
+    def _some(self, kind: str) -> Tensor:
         if kind == "photos":
-            return self.photo_terms(self.draw.choice(self.photos))
-        return self.scene_terms(self.draw.choice(self.scenes))
+            return self.photo_loss(self.draw.choice(self.photos))
+        return self.scene_loss(self.draw.choice(self.scenes))
+
+
+def alignment_loss(output: GlipOutput, truth: Tensor) -> Tensor:
+    """Quality focal loss (Generalized Focal Loss, equation 4), a small thing's words counting as much as a large one's.
+
+    Args:
+        output: of one picture.
+        truth: what its tokens should say, `(L, N)` in `[0, 1]`.
+
+    Returns:
+        The mean over tokens of each one's sum over positions, divided by its truth's sum, or 1 if that is less.
+    """
+    logits = output.alignment_logits[0].T  # (L, N)
+    error = (logits.sigmoid() - truth).abs()
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return ((error * entropy).sum(dim=1) / truth.sum(dim=1).clamp(min=1)).mean()

@@ -20,7 +20,7 @@ RIDGE, WORDS_RIDGE = 1e-3, 1e-5
 ABSENT_LOGIT = -6.0  # for tokens that name no class
 LEAST_PROBABILITY = 1e-4
 WORDS_RATE, LAST_RATE = 5e-4, 4e-3  # of text layers, and of the projection, whose weights are large
-CUES = 0.2  # weight of the cues' loss
+CUES = 0.1  # weight of the cues' loss
 CAPTIONS, POOL, SOLVED, PLACES_A_STEP = 48, 12_000, 1200, 1024
 
 
@@ -147,16 +147,18 @@ class WordTeacher:
             [head.word_projection(directions / 2), (directions @ head.word_bias + head.bias)[:, None]], dim=1
         )
         logits = rows @ goal.places.features[drawn].T
-        nothing, all_fit = torch.zeros(1, PLACES_A_STEP), torch.ones(1, PLACES_A_STEP)
-        truth = torch.cat(
-            [torch.cat([goal.places.truth(drawn, caption.phrases), nothing])[caption.owners] for caption in captions]
-        )
-        fits = torch.cat(
-            [torch.cat([goal.places.fits(drawn, caption.phrases), all_fit])[caption.owners] for caption in captions]
-        )
+        nothing = torch.zeros(1, PLACES_A_STEP)
+        truths = [torch.cat([goal.places.truth(drawn, c.phrases), nothing])[c.owners] for c in captions]
+        fits = [torch.cat([goal.places.fits(drawn, c.phrases), nothing + 1]) for c in captions]
+        truth = torch.cat(truths)
         error = (logits.sigmoid() - truth).abs()
         entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        return (error * entropy).sum() / truth.sum() + CUES * cue_loss(logits, truth, fits)
+        said = logits.split([len(caption.owners) for caption in captions])
+        cues = [
+            cue_loss(own, own_truth, own_fits, caption.owners)
+            for caption, own, own_truth, own_fits in zip(captions, said, truths, fits, strict=True)
+        ]
+        return (error * entropy).sum() / truth.sum() + CUES * torch.stack(cues).mean()
 
     def train(self, steps: int, *, rates: float = 1.0) -> None:
         """Gradient steps from there; `rates` multiplies the learning rates."""
@@ -182,26 +184,32 @@ class WordTeacher:
                 sys.stdout.flush()
 
 
-def cue_loss(logits: Tensor, truth: Tensor, fits: Tensor) -> Tensor:
-    """How far tokens are from saying of a position what their phrase's cues do, whatever its noun says there.
+def cue_loss(logits: Tensor, truth: Tensor, fits: Tensor, owners: Tensor) -> Tensor:
+    """How far a caption's tokens are from saying of a position what their own phrase's cues do, and no other's.
 
-    The logit of a phrase with cues should be its noun's, and the logarithm of how well the cues fit: of a regression of
-    the difference on that logarithm the slope should be 1. The focal loss alone hears of cues only where things are.
+    The logit of a phrase with cues should be its noun's and the logarithm of how well the cues fit. So the difference
+    is regressed on that logarithm, for the cues of every phrase that has some: the slope should be 1 for its own tokens,
+    and for others what the phrases have in common, mostly 0. The focal loss alone hears of cues only where things are.
 
     Args:
-        logits: of T tokens at n positions, `(T, n)`.
-        truth: probabilities, `(T, n)`.
-        fits: of the cues, `(T, n)` in `(0, 1]`; 1 where there is none.
+        logits: of L tokens at n positions, `(L, n)`.
+        truth: probabilities, `(L, n)`.
+        fits: of the cues of P phrases, and of the tokens of none, `(P + 1, n)` in `(0, 1]`; 1 without cues.
+        owners: `(L,)` int64, the phrase of each token.
 
     Returns:
-        The mean square of what is missing to a slope of 1, over tokens whose phrases have cues; 0 if none has.
+        The mean square of what is missing to the slope, over a phrase's own tokens, and over all others'; their sum. 0
+        without cues.
     """
     said = fits.log()
     spread = said - said.mean(dim=1, keepdim=True)
     total = spread.square().sum(dim=1)
-    cued = total > 0
-    if not cued.any():
+    cued = (total > 0).nonzero()[:, 0]
+    if not len(cued):
         return logits.sum() * 0
-    noun = (truth / fits).clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).logit()
-    slopes = ((logits - noun) * spread).sum(dim=1)[cued] / total[cued]
-    return (slopes - 1).square().mean()
+    axes = spread[cued] / total[cued, None]  # (Q, n)
+    noun = (truth / fits[owners]).clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).logit()
+    missing = ((logits - noun - said[owners]) @ axes.T).square()  # (L, Q)
+    own = owners[:, None] == cued
+    shares = [missing[chosen].mean() for chosen in (own, ~own) if chosen.any()]
+    return torch.stack(shares).sum()

@@ -21,7 +21,7 @@ from glip.cli.options import (
 from glip.errors import GlipError
 
 UsageError: Any = typer.BadParameter.__base__  # of the click that typer brings along
-TRAIN_MODULES = ("accelerate", "albumentations", "peft", "pycocotools", "pydantic", "scipy", "yaml")  # the extra of that name
+TRAIN_MODULES = ("accelerate", "albumentations", "peft", "pycocotools", "pydantic", "scipy", "yaml")  # of extra train
 COLLECT_AFTER = 100_000  # new objects; Python's own 700 is for programs that import less
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 

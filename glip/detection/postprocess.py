@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeGuard
 
 import torch
@@ -65,6 +65,13 @@ class PostProcessor:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} must be a whole number, at least 1, got {value!r}")
+
+    def for_expressions(self) -> "PostProcessor":
+        """The same for words that all describe one thing: every box is kept, and every token counts alike.
+
+        "Left" tells one man from the other, whatever the rules make of a phrase's best tokens.
+        """
+        return replace(self, candidate_threshold=0.0, aggregation="mean")
 
     def __call__(
         self,

@@ -170,8 +170,8 @@ def ask(predictor: Predictor, batch: Batch, pictures: Sequence[Image.Image]) -> 
 def with_rules_of(predictor: Predictor, benchmark: Benchmark) -> Predictor:
     """The model with the benchmark's own rules in place of its own."""
     rules = predictor.rules
-    if benchmark.every_box:
-        rules = replace(rules, candidate_threshold=0.0)
+    if benchmark.expressions:
+        rules = rules.for_expressions()
     if benchmark.max_detections is not None:
         rules = replace(rules, max_detections=benchmark.max_detections)
     ruled = copy.copy(predictor)

@@ -56,14 +56,14 @@ class Benchmark(ABC):
         name: of the benchmark, as results name it.
         key_fields: what identifies a prediction.
         fields: what a prediction must have.
-        every_box: whether answers have boxes of any score, not only the model's candidates.
+        expressions: whether each question is words that all describe one thing (`PostProcessor.for_expressions`).
         max_detections: of one caption; None for the model's own number.
     """
 
     name: ClassVar[str]
     key_fields: ClassVar[tuple[str, ...]] = ("image_id",)
     fields: ClassVar[tuple[str, ...]]
-    every_box: ClassVar[bool] = False
+    expressions: ClassVar[bool] = False
     max_detections: ClassVar[int | None] = None
 
     @abstractmethod

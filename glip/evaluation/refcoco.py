@@ -66,7 +66,7 @@ class RefCocoBenchmark(Benchmark):
 
     name: ClassVar[str] = "refcoco"
     fields: ClassVar[tuple[str, ...]] = ("image_id", "boxes", "scores")
-    every_box: ClassVar[bool] = True
+    expressions: ClassVar[bool] = True
 
     annotations: Path
     images: Path | None = None

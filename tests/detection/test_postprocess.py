@@ -328,3 +328,9 @@ def test_a_power_mean_is_between_the_mean_and_the_best() -> None:
     torch.testing.assert_close(aggregate_scores(logits, tokens, 1.0), mean)
     torch.testing.assert_close(aggregate_scores(logits, tokens, 100.0), best, rtol=0.02, atol=0)
     assert mean < aggregate_scores(logits, tokens, 4.0) < best
+
+
+def test_expressions_keep_every_box_and_count_every_token_alike() -> None:
+    rules = PostProcessor(candidate_threshold=0.2, aggregation=4.0, competition=1.0, max_detections=7)
+    alike = PostProcessor(candidate_threshold=0.0, aggregation="mean", competition=1.0, max_detections=7)
+    assert rules.for_expressions() == alike

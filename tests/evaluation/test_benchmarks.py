@@ -224,7 +224,7 @@ def test_refcoco_asks_with_the_whole_expression_and_takes_every_box(tmp_path: Pa
     question = only(benchmark)
     assert isinstance(question.words, Prompt)
     assert question.words.phrases[0].spans == ((0, 8),)
-    assert benchmark.every_box
+    assert benchmark.expressions
     assert benchmark.answer(question, found(0, phrases=1)) == {"image_id": 3, "boxes": [[0, 0, 1, 2]], "scores": [1.0]}
 
 
