@@ -188,8 +188,8 @@ def cue_loss(logits: Tensor, truth: Tensor, fits: Tensor, owners: Tensor) -> Ten
     """How far a caption's tokens are from saying of a position what their own phrase's cues do, and no other's.
 
     The logit of a phrase with cues should be its noun's and the logarithm of how well the cues fit. So the difference
-    is regressed on that logarithm, for the cues of every phrase that has some: the slope should be 1 for its own tokens,
-    and for others what the phrases have in common, mostly 0. The focal loss alone hears of cues only where things are.
+    is regressed on that logarithm, for the cues of every phrase that has some: the slope should be 1 for its own tokens
+    and, for others, what the phrases have in common: mostly 0. The focal loss hears of cues only where things are.
 
     Args:
         logits: of L tokens at n positions, `(L, n)`.
