@@ -31,7 +31,8 @@ def likeness(names: Sequence[str]) -> Tensor:
 
 @pytest.fixture
 def model(predictor: Predictor) -> GlipModel:
-    return copy.deepcopy(predictor.model).eval()
+    copied: GlipModel = copy.deepcopy(predictor.model).eval()
+    return copied
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_only_the_blocks_picture_side_and_the_box_head_learn(teacher: PictureTea
 
 def test_a_scene_teaches_the_blocks_and_the_box_head(teacher: PictureTeacher, scene: Example) -> None:
     teacher.learning()
-    teacher.scene_loss(scene).backward()  # type: ignore[no-untyped-call]
+    teacher.scene_loss(scene).backward()
     found = gradients(teacher.model)
     assert found["blocks.0.dyconv.from_same.conv.weight"] > 0
     assert found["blocks.1.fusion.word_value.weight"] > 0
@@ -76,7 +77,7 @@ def test_a_scene_teaches_the_blocks_and_the_box_head(teacher: PictureTeacher, sc
 def test_a_scene_without_boxes_teaches_that_nothing_is_there(teacher: PictureTeacher, photos: Path) -> None:
     teacher.learning()
     loss = teacher.scene_loss(Example(photos / "coffee.jpg", (400, 600), (), absent=("dog", "cat")))
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     found = gradients(teacher.model)
     assert found["blocks.0.dyconv.from_same.conv.weight"] > 0
     assert found.get("head.box.weight", 0) == 0

@@ -265,7 +265,7 @@ def test_a_caption_without_cues_has_no_cue_loss() -> None:
     logits = torch.zeros(2, 4, requires_grad=True)
     loss = cue_loss(logits, NOUNS, torch.ones(3, 4), torch.tensor([0, 1]))
     assert loss == 0
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
 
 
 def test_the_pipelines_best_box_depends_on_the_words(predictor: Predictor) -> None:

@@ -42,7 +42,7 @@ def sources_of(config: Path, source: str, kind: str) -> list[Record]:
 
 def numbers_of(measured: Record, prefix: str = "") -> dict[str, float]:
     """All numbers of a report by their path, as in `realground/recall@1`."""
-    found = {}
+    found: dict[str, float] = {}
     for name, value in measured.items():
         if isinstance(value, dict):
             found |= numbers_of(value, f"{prefix}{name}/")
