@@ -38,15 +38,13 @@ class Taught:
     """A photo and what its teachers say of every position.
 
     Attributes:
-        view: of the network, in half precision.
-        deltas: `(N, 4)`, NanoDet-g's.
+        view: of the network, in half precision; its boxes are NanoDet-g's.
         places: probabilities, cues and evidence; no features.
         seen: classes that are surely there.
         parts: names that there is evidence of.
     """
 
     view: View
-    deltas: Tensor
     places: Places
     seen: Sequence[int]
     parts: Sequence[str]
@@ -89,20 +87,17 @@ class PictureTeacher:
         weight, bias = (part[:NUM_CLASSES] for part in self.classifier)
         probabilities = (view.features[:, :NECK] @ weight.T + bias).sigmoid()
         evidence = self.beyond.evidence(view.boxes, probabilities, min(view.size))
-        _, deltas, _ = self.model.head(
-            view.features[None], torch.zeros(1, 1, self.model.text_encoder.dim), view.lengths
-        )
         places = Places(torch.empty(0), probabilities, cue_factors(view.shares, view.colours), evidence)
         seen = (probabilities.amax(dim=0) > SEEN).nonzero()[:, 0].tolist()
-        return Taught(view.half(), deltas[0], places, seen, sorted(evidence))
+        return Taught(view.half(), places, seen, sorted(evidence))
 
     def photo_loss(self, taught: Taught) -> Tensor:
         """What one caption drawn for a photo teaches: words say what their teacher says, boxes stay."""
         prompt, drawn = self.phrases.caption(taught.seen, self.draw, taught.parts, named=NAMED)
         output, owners = self._ask(taught.view, prompt)
-        truth = torch.cat([taught.places.truth(slice(None), drawn), torch.zeros(1, len(taught.deltas))])[owners]
+        truth = torch.cat([taught.places.truth(slice(None), drawn), torch.zeros(1, len(taught.view.deltas))])[owners]
         weights = taught.places.probabilities.amax(dim=1)
-        moved = F.smooth_l1_loss(output.box_deltas[0], taught.deltas, reduction="none").sum(dim=1)
+        moved = F.smooth_l1_loss(output.box_deltas[0], taught.view.deltas, reduction="none").sum(dim=1)
         return alignment_loss(output, truth) + KEEP_BOXES * (weights * moved).sum() / weights.sum()
 
     def scene_loss(self, example: Example) -> Tensor:

@@ -74,12 +74,16 @@ class Places:
 
     def truth(self, drawn: Tensor | slice, phrases: Sequence[Drawn]) -> Tensor:
         """Probability that each of P phrases is at each drawn position: `(P, n)`."""
+        return self.nouns(drawn, phrases) * self.fits(drawn, phrases)
+
+    def nouns(self, drawn: Tensor | slice, phrases: Sequence[Drawn]) -> Tensor:
+        """Probability of each of P phrases without its cues, `(P, n)`."""
         shares = torch.stack([phrase.shares for phrase in phrases])
-        truth = (shares @ self.probabilities[drawn].T).clamp(max=1)
+        found = (shares @ self.probabilities[drawn].T).clamp(max=1)
         for index, phrase in enumerate(phrases):
             if phrase.noun in self.evidence:
-                truth[index] = torch.maximum(truth[index], self.evidence[phrase.noun][drawn])
-        return truth * self.fits(drawn, phrases)
+                found[index] = torch.maximum(found[index], self.evidence[phrase.noun][drawn])
+        return found
 
     def fits(self, drawn: Tensor | slice, phrases: Sequence[Drawn]) -> Tensor:
         """How well the cues of each of P phrases fit each drawn position, `(P, n)`; 1 without cues."""
@@ -97,22 +101,19 @@ class View:
     Attributes:
         levels: the pyramid, `(1, C, H, W)` each.
         size: (height, width) without padding.
+        deltas: `(N, 4)`, the box head's.
         boxes: `(N, 4)` xyxy pixels, what NanoDet-g would draw at each position.
     """
 
     levels: Sequence[Tensor]
     size: tuple[int, int]
+    deltas: Tensor
     boxes: Tensor
 
     @property
     def features(self) -> Tensor:
         """`(N, C)`."""
         return flatten_levels(self.levels)[0]
-
-    @property
-    def lengths(self) -> list[int]:
-        """Positions of each level."""
-        return [level.shape[2] * level.shape[3] for level in self.levels]
 
     def half(self) -> "View":
         """The same with a pyramid of half precision."""
@@ -146,7 +147,7 @@ def view_photo(model: GlipModel, processor: GlipProcessor, photo: str) -> View:
     _, deltas, _ = model.head(flatten_levels(levels), no_words, [h * w for h, w in shapes])
     height, width = inputs["image_sizes"][0].tolist()
     found = decode_boxes(deltas[0], make_anchors(shapes, model.config.strides))
-    return View(levels, (height, width), clip_boxes(found, (height, width)))
+    return View(levels, (height, width), deltas[0], clip_boxes(found, (height, width)))
 
 
 @torch.no_grad()

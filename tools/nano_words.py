@@ -148,15 +148,15 @@ class WordTeacher:
         )
         logits = rows @ goal.places.features[drawn].T
         nothing = torch.zeros(1, PLACES_A_STEP)
-        truths = [torch.cat([goal.places.truth(drawn, c.phrases), nothing])[c.owners] for c in captions]
+        nouns = [torch.cat([goal.places.nouns(drawn, c.phrases), nothing])[c.owners] for c in captions]
         fits = [torch.cat([goal.places.fits(drawn, c.phrases), nothing + 1]) for c in captions]
-        truth = torch.cat(truths)
+        truth = torch.cat([noun * fit[c.owners] for noun, fit, c in zip(nouns, fits, captions, strict=True)])
         error = (logits.sigmoid() - truth).abs()
         entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         said = logits.split([len(caption.owners) for caption in captions])
         cues = [
-            cue_loss(own, own_truth, own_fits, caption.owners)
-            for caption, own, own_truth, own_fits in zip(captions, said, truths, fits, strict=True)
+            cue_loss(own, noun, fit, caption.owners)
+            for caption, own, noun, fit in zip(captions, said, nouns, fits, strict=True)
         ]
         return (error * entropy).sum() / truth.sum() + CUES * torch.stack(cues).mean()
 
@@ -184,7 +184,7 @@ class WordTeacher:
                 sys.stdout.flush()
 
 
-def cue_loss(logits: Tensor, truth: Tensor, fits: Tensor, owners: Tensor) -> Tensor:
+def cue_loss(logits: Tensor, nouns: Tensor, fits: Tensor, owners: Tensor) -> Tensor:
     """How far a caption's tokens are from saying of a position what their own phrase's cues do, and no other's.
 
     The logit of a phrase with cues should be its noun's and the logarithm of how well the cues fit. So the difference
@@ -193,7 +193,7 @@ def cue_loss(logits: Tensor, truth: Tensor, fits: Tensor, owners: Tensor) -> Ten
 
     Args:
         logits: of L tokens at n positions, `(L, n)`.
-        truth: probabilities, `(L, n)`.
+        nouns: probabilities without cues, `(L, n)`.
         fits: of the cues of P phrases, and of the tokens of none, `(P + 1, n)` in `(0, 1]`; 1 without cues.
         owners: `(L,)` int64, the phrase of each token.
 
@@ -208,8 +208,8 @@ def cue_loss(logits: Tensor, truth: Tensor, fits: Tensor, owners: Tensor) -> Ten
     if not len(cued):
         return logits.sum() * 0
     axes = spread[cued] / total[cued, None]  # (Q, n)
-    noun = (truth / fits[owners]).clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).logit()
-    missing = ((logits - noun - said[owners]) @ axes.T).square()  # (L, Q)
+    noun_logits = nouns.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).logit()
+    missing = ((logits - noun_logits - said[owners]) @ axes.T).square()  # (L, Q)
     own = owners[:, None] == cued
     shares = [missing[chosen].mean() for chosen in (own, ~own) if chosen.any()]
     return torch.stack(shares).sum()

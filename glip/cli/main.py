@@ -1,7 +1,5 @@
 """The `glip` command: what it takes and what it says. The work is in `glip.cli.grounding`."""
 
-import atexit
-import gc
 import sys
 from typing import Annotated, Any
 
@@ -18,11 +16,11 @@ from glip.cli.options import (
     Pictures,
     ThresholdText,
 )
+from glip.cli.startup import collect_seldom
 from glip.errors import GlipError
 
 UsageError: Any = typer.BadParameter.__base__  # of the click that typer brings along
 TRAIN_MODULES = ("accelerate", "albumentations", "peft", "pycocotools", "pydantic", "scipy", "yaml")  # of extra train
-COLLECT_AFTER = 100_000  # new objects; Python's own 700 is for programs that import less
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -132,7 +130,7 @@ def refer(
 
 def main() -> None:
     """Run the command; every expected error is one sentence on stderr and exit code 1."""
-    _collect_less()
+    collect_seldom()
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # typer's own answer to Ctrl-C
@@ -156,12 +154,6 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted; what was written so far is whole\n")
         sys.exit(EXIT_INTERRUPTED)
-
-
-def _collect_less() -> None:
-    """What imports leave is not garbage: looking through it again and again takes seconds, most of them at the exit."""
-    gc.set_threshold(COLLECT_AFTER)
-    atexit.register(gc.freeze)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glip.cli.options import ModelName
+from glip.cli.startup import collect_as_usual
 from glip.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def train(
     from glip.engine.clip_trainer import ClipTrainer
     from glip.engine.trainer import Trainer
 
+    collect_as_usual()
     level = logging.WARNING if sys.stderr.isatty() else logging.INFO  # a terminal has a progress bar
     logging.basicConfig(level=level, format="%(asctime)s %(message)s")
     words = [word for word in ([str(config)] if config is not None else []) + (overrides or []) if word]

@@ -63,7 +63,7 @@ class PostProcessor:
             raise ConfigError(f"competition must be a number, at least 0, got {self.competition!r}")
         for name in ("candidates_per_level", "max_detections"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{name} must be a whole number, at least 1, got {value!r}")
 
     def for_expressions(self) -> "PostProcessor":

@@ -26,6 +26,7 @@ def run_glip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["glip", *map(str, arguments)])
+        monkeypatch.setattr("glip.cli.main.collect_seldom", lambda: None)  # it is for a process of its own
         capsys.readouterr()
         code: int | str | None = 0
         try:

@@ -3,7 +3,6 @@
 A line is `label<TAB>score<TAB>x1 y1 x2 y2`, with the picture's path in front where there are several.
 """
 
-import gc
 import json
 import re
 from collections.abc import Sequence
@@ -224,17 +223,3 @@ def test_thresholds(text: str | None, threshold: float | dict[str, float] | None
 def test_thresholds_that_are_no_share_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="0 to 1"):
         parse_threshold(text)
-
-
-def test_a_command_looks_for_garbage_seldom_and_not_at_the_exit(
-    run_glip: RunGlip, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at_exit: list[object] = []
-    monkeypatch.setattr("atexit.register", at_exit.append)
-    before = gc.get_threshold()
-    try:
-        run_glip("--help")
-        assert gc.get_threshold()[0] >= 100_000
-    finally:
-        gc.set_threshold(*before)
-    assert at_exit == [gc.freeze]
