@@ -21,6 +21,7 @@ from tools.nano_parts import BeyondCoco
 from tools.nano_phrases import Phrases
 from tools.nano_pictures import PictureTeacher, Taught, alignment_loss
 from tools.nano_places import Places, cue_factors, view_photo
+from tools.nano_words import LAST_RATE, WORDS_RATE
 
 CUP = (170.0, 18.0, 411.0, 272.0)
 CLASSES = ("person", "cup")
@@ -66,9 +67,18 @@ def test_only_the_blocks_picture_side_and_the_box_head_learn(teacher: PictureTea
     assert {name for name, weight in teacher.model.named_parameters() if weight.requires_grad} == named
 
 
+def test_words_learn_too_where_they_are_asked_to(teacher: PictureTeacher) -> None:
+    learning = teacher.learning(words=0.5)
+    rates = {id(weight): rate for rate, weights in learning.items() for weight in weights}
+    of = {name: rates[id(weight)] for name, weight in teacher.model.named_parameters() if id(weight) in rates}
+    assert of["blocks.0.text_layer.attention_out.weight"] == 0.5 * WORDS_RATE
+    assert of["head.word_projection.weight"] == 0.5 * LAST_RATE
+    assert not any(name.startswith(("backbone", "text_encoder", "fpn", "cues")) for name in of)
+
+
 def test_a_scene_teaches_the_blocks_and_the_box_head(teacher: PictureTeacher, scene: Example) -> None:
     teacher.learning()
-    teacher.scene_loss(scene).backward()
+    teacher.boxes_loss(scene).backward()
     found = gradients(teacher.model)
     assert found["blocks.0.dyconv.from_same.conv.weight"] > 0
     assert found["blocks.1.fusion.word_value.weight"] > 0
@@ -77,7 +87,7 @@ def test_a_scene_teaches_the_blocks_and_the_box_head(teacher: PictureTeacher, sc
 
 def test_a_scene_without_boxes_teaches_that_nothing_is_there(teacher: PictureTeacher, photos: Path) -> None:
     teacher.learning()
-    loss = teacher.scene_loss(Example(photos / "coffee.jpg", (400, 600), (), absent=("dog", "cat")))
+    loss = teacher.boxes_loss(Example(photos / "coffee.jpg", (400, 600), (), absent=("dog", "cat")))
     loss.backward()
     found = gradients(teacher.model)
     assert found["blocks.0.dyconv.from_same.conv.weight"] > 0

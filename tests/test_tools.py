@@ -42,19 +42,7 @@ def test_the_benchmark_times_every_part_of_both_forms(
 def test_an_existing_folder_is_not_written_into(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     arguments = {
         "start_nano.py": ("--nanodet", "n.json", "--minilm", "m", "--data", "d", "--output", tmp_path),
-        "teach_nano.py": (
-            "s",
-            "--nanodet",
-            "n.json",
-            "--minilm",
-            "m",
-            "--data",
-            "d",
-            "--scenes",
-            "c",
-            "--output",
-            tmp_path,
-        ),
+        "teach_nano.py": ("s", "--nanodet", "n.json", "--minilm", "m", "--data", "d", "--output", tmp_path),
         "make_nano_data.py": ("--photos", "p", "--nanodet", "n.json", "--cutouts", "c", "--output", tmp_path),
     }[name]
     with pytest.raises(FileError, match="exists already"):

@@ -3,9 +3,10 @@
     python tools/evaluate_scenes.py --cutouts ASSETS [--model glip-nano] [--scenes 400] [--pairs 80]
 
 Scenes: AP50 of all names of 400 scenes with trained names, and of 400 with the names and backgrounds that
-configs/words/held_out.yaml keeps from training. Pairs: of two boxes, does the higher score go to the one that the
-phrase means (glip/data/compositional.py); each phrase is a question. Beside it the same for a model that sees no words
-(every phrase reads "the thing") and one that sees no picture (a grey one); chance is one half.
+configs/words/held_out.yaml keeps from training; of boxes, and of masks if the model has a mask head. Pairs: of two
+boxes, does the higher score go to the one that the phrase means (glip/data/compositional.py); every phrase is asked.
+Beside it the same for a model that sees no words (every phrase reads "the thing") and one that sees no picture (a grey
+one); chance is one half.
 """
 
 import argparse
@@ -22,9 +23,10 @@ from PIL import Image
 
 from glip.data.compose import CutOut, compose_scene, read_backgrounds, read_cutouts
 from glip.data.compositional import KINDS, Pair, compose_pair
-from glip.evaluation.coco import coco_metrics
+from glip.evaluation.coco import Shape, coco_metrics
 from glip.predictor import Predictor
 from glip.structures.boxes import pairwise_iou
+from glip.structures.masks import encode_masks
 from glip.weights.folder import DEFAULT_MODEL
 
 SCENE_SEED, PAIR_SEED = 700_000_000, 800_000_000  # far from the training scenes'
@@ -45,6 +47,7 @@ def scene_metrics(
     predictor: Predictor, cutouts: Sequence[CutOut], backgrounds: Sequence[Path], count: int, seed: int
 ) -> Record:
     """COCO metrics of names in composed scenes; each prompt holds a scene's names and some others."""
+    find = predictor.segment if "masks" in predictor.model.config.heads else predictor.detect
     names = sorted({cutout.name for cutout in cutouts})
     ids = {name: index + 1 for index, name in enumerate(names)}
     images: list[Record] = []
@@ -56,16 +59,18 @@ def scene_metrics(
         others = [name for name in names if name not in present]
         prompt = present + random.Random(seed + index).sample(others, min(DISTRACTORS, len(others)))
         images.append({"id": index, "width": scene.image.width, "height": scene.image.height})
-        for thing in scene.things:
+        for thing, mask in zip(scene.things, encode_masks(scene.masks), strict=True):
             x1, y1, x2, y2 = thing.box
             bbox = [x1, y1, x2 - x1, y2 - y1]
             truth = {"id": len(truths) + 1, "image_id": index, "category_id": ids[thing.name], "bbox": bbox}
-            truths.append({**truth, "area": bbox[2] * bbox[3], "iscrowd": 0})
-        found = predictor.detect(scene.image, prompt, threshold=0.0)
+            truths.append({**truth, "area": bbox[2] * bbox[3], "iscrowd": 0, "segmentation": mask})
+        found = find(scene.image, prompt, threshold=0.0)
         results += found.to_coco(index, category_ids=[ids[name] for name in prompt])
     categories = [{"id": ids[name], "name": name} for name in names]
-    metrics = coco_metrics({"images": images, "annotations": truths, "categories": categories}, results)
-    return {"scenes": count, "names": len({truth["category_id"] for truth in truths}), "AP50": metrics["AP50"]}
+    content = {"images": images, "annotations": truths, "categories": categories}
+    report = {"scenes": count, "names": len({truth["category_id"] for truth in truths})}
+    shapes: tuple[Shape, ...] = ("bbox", "segm") if find == predictor.segment else ("bbox",)
+    return report | {f"{shape} AP50": coco_metrics(content, results, shape=shape)["AP50"] for shape in shapes}
 
 
 def pair_metrics(predictor: Predictor, pairs: Sequence[Pair], ask: Ask) -> Record:

@@ -30,6 +30,7 @@ from glip.images import read_image
 from glip.models.backbones import build_backbone
 from glip.processing import GlipImageProcessor
 from glip.structures.boxes import clip_boxes, pairwise_iou, scale_boxes
+from glip.structures.masks import encode_masks
 from glip.text.noun_phrases import find_noun_phrases
 from glip.weights.nanodet import decode_nanodet, read_nanodet
 from tools.nano_phrases import coco_classes
@@ -153,7 +154,7 @@ def largest_people(annotations: Path) -> dict[str, Box]:
 
 
 def dress_people(sources: list[Path], places: UsualPlaces, count: int, draw: random.Random) -> Record:
-    """Detection JSON of people with what they may wear where it would be: only some names, the others are absent."""
+    """Detection JSON of people with what they may wear where it would be: of the other names nothing is known."""
     names = sorted({*places.standing, *places.seated})
     ids = {name: index + 1 for index, name in enumerate(names)}
     images: list[Record] = []
@@ -174,7 +175,7 @@ def dress_people(sources: list[Path], places: UsualPlaces, count: int, draw: ran
                         "file_name": str(Path(str(example.image)).resolve()),
                         "width": width,
                         "height": height,
-                        "neg_category_ids": [ids[name] for name in names if name not in chosen],
+                        "neg_category_ids": [],
                     }
                 )
                 annotations += [
@@ -223,7 +224,7 @@ def _main_box(boxes: torch.Tensor, scores: torch.Tensor, record: Record) -> list
 def compose(
     cutouts: list[CutOut], backgrounds: list[Background], output: Path, count: int, seed: int
 ) -> tuple[Record, Record]:
-    """Render scenes; detection JSON of their names and grounding JSON of their sentences."""
+    """Render scenes; detection JSON of their names, with masks, and grounding JSON of their sentences."""
     files = [background.file for background in backgrounds]
     names = sorted({cutout.name for cutout in cutouts})
     ids = {name: index + 1 for index, name in enumerate(names)}
@@ -239,7 +240,8 @@ def compose(
         absent = [ids[name] for name in draw.sample(names, 50) if not _related(name, present)]
         images.append({"id": index, **size, "neg_category_ids": absent})
         boxes += [
-            {"image_id": index, "category_id": ids[thing.name], "bbox": _xywh(thing.box)} for thing in scene.things
+            {"image_id": index, "category_id": ids[thing.name], "bbox": _xywh(thing.box), "segmentation": mask}
+            for thing, mask in zip(scene.things, encode_masks(scene.masks), strict=True)
         ]
         for sentence in describe_things(scene.things, scene.image.size, draw):
             captions.append({"id": len(captions), **size, "caption": sentence.caption})

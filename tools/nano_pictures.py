@@ -24,10 +24,11 @@ from glip.text.tokens import tokenize_prompts
 from tools.nano_parts import BeyondCoco
 from tools.nano_phrases import Phrases
 from tools.nano_places import NECK, NUM_CLASSES, Places, View, cue_factors, view_photo
+from tools.nano_words import LAST_RATE, WORDS_RATE
 
 SCALES_RATE, BLOCKS_RATE, BOX_RATE, WARM_SHARE = 3e-3, 1e-3, 1e-4, 0.1
 SEEN = 0.35  # probability of a class that is worth speaking of
-NAMED = 0.6  # share of a photo's phrases that are about parts and likenesses, which words alone cannot learn
+NAMED = 0.35  # share of a photo's phrases that are about parts and likenesses, which words alone cannot learn
 KEEP_BOXES, DRAW_BOXES = 1.0, 1.0  # weights of boxes that stay NanoDet-g's, and of those that are known better
 RULE = CaptionRule(max_names=16, full_share=0.5, article_share=0.4)
 REPORT_EVERY, SMOOTH = 20, 0.95
@@ -51,7 +52,7 @@ class Taught:
 
 
 class PictureTeacher:
-    """Trains fusion, DyConv and the box head, while words and NanoDet-g stay as they are.
+    """Trains fusion, DyConv and the box head, and the words where asked to, while NanoDet-g stays as it is.
 
     Args:
         model: whose words are learnt.
@@ -60,7 +61,7 @@ class PictureTeacher:
         phrases: what captions of photos are drawn from.
         beyond: which parts things have.
         photos: files.
-        scenes: pictures with true boxes.
+        boxed: sets of pictures with true boxes, which are drawn from evenly.
     """
 
     def __init__(
@@ -71,13 +72,13 @@ class PictureTeacher:
         phrases: Phrases,
         beyond: BeyondCoco,
         photos: Sequence[str],
-        scenes: Sequence[Example],
+        boxed: Sequence[Sequence[Example]],
     ) -> None:
         self.model, self.processor, self.phrases = model, processor, phrases
         self.classifier, self.beyond = classifier, beyond
         self.draw = random.Random(0)
         self.photos = [self._teach(photo) for photo in photos]
-        self.scenes = scenes
+        self.boxed = boxed
         self.views: dict[str, View] = {}
         self.assign = AtssAssigner()
 
@@ -100,7 +101,7 @@ class PictureTeacher:
         moved = F.smooth_l1_loss(output.box_deltas[0], taught.view.deltas, reduction="none").sum(dim=1)
         return alignment_loss(output, truth) + KEEP_BOXES * (weights * moved).sum() / weights.sum()
 
-    def scene_loss(self, example: Example) -> Tensor:
+    def boxes_loss(self, example: Example) -> Tensor:
         """What a picture with true boxes teaches: words are as sure of a position as its box is right."""
         prompt, named = make_prompt(example, RULE, self.draw)
         view = self._view(str(example.image))
@@ -149,23 +150,34 @@ class PictureTeacher:
         owned, owner = token_map.max(dim=0)
         return output, torch.where(owned, owner, len(prompt.phrases))
 
-    def learning(self) -> dict[float, list[nn.Parameter]]:
-        """What learns, by its learning rate; everything else is frozen."""
-        blocks = [block for block in self.model.blocks if isinstance(block, GlipBlock)]
+    def learning(self, words: float = 0.0) -> dict[float, list[nn.Parameter]]:
+        """What learns, by its learning rate; everything else is frozen.
+
+        Args:
+            words: multiplies the rates of the text layers and of the word projection; 0 leaves them as they are.
+        """
         for weight in self.model.parameters():
             weight.requires_grad_(False)
-        learning: dict[float, list[nn.Parameter]] = {BOX_RATE: [*self.model.head.box.parameters()]}
-        for block in blocks:
+        head = self.model.head
+        learning: dict[float, list[nn.Parameter]] = {BOX_RATE: [*head.box.parameters()]}
+        for block in (block for block in self.model.blocks if isinstance(block, GlipBlock)):
             for name, weight in block.named_parameters():
-                if not name.startswith(("text_layer", "fusion.word_norm")):
-                    learning.setdefault(SCALES_RATE if name.endswith("_scale") else BLOCKS_RATE, []).append(weight)
+                if name.startswith(("text_layer", "fusion.word_norm")):
+                    rate = words * WORDS_RATE
+                else:
+                    rate = SCALES_RATE if name.endswith("_scale") else BLOCKS_RATE
+                learning.setdefault(rate, []).append(weight)
+        learning.setdefault(words * LAST_RATE, []).extend(
+            [*head.word_projection.parameters(), head.word_bias, head.bias]
+        )
+        learning.pop(0.0, None)
         for weight in (weight for weights in learning.values() for weight in weights):
             weight.requires_grad_(True)
         return learning
 
-    def train(self, steps: int, *, photos: int, scenes: int) -> None:
-        """Gradient steps on so many photos and scenes each."""
-        learning = self.learning()
+    def train(self, steps: int, *, photos: int, boxed: int, words: float = 0.0) -> None:
+        """Gradient steps on so many photos and pictures with true boxes each; `words` as `learning` takes it."""
+        learning = self.learning(words)
         optimizer = torch.optim.AdamW([{"params": weights} for weights in learning.values()], weight_decay=1e-3)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, list(learning), total_steps=steps, pct_start=WARM_SHARE
@@ -173,7 +185,7 @@ class PictureTeacher:
         means: dict[str, float] = {}
         for step in range(steps):
             optimizer.zero_grad()
-            for kind, count in (("photos", photos), ("scenes", scenes)):
+            for kind, count in (("photos", photos), ("boxed", boxed)):
                 if not count:
                     continue
                 loss = torch.stack([self._some(kind) for _ in range(count)]).mean()
@@ -190,7 +202,7 @@ class PictureTeacher:
     def _some(self, kind: str) -> Tensor:
         if kind == "photos":
             return self.photo_loss(self.draw.choice(self.photos))
-        return self.scene_loss(self.draw.choice(self.scenes))
+        return self.boxes_loss(self.draw.choice(self.draw.choice(self.boxed)))
 
 
 def alignment_loss(output: GlipOutput, truth: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Teach the blocks of glip-nano's start to look around: dense teachers on photos, true boxes in composed scenes.
 
-    python tools/teach_nano.py START --nanodet NANODET.json --minilm MINILM --data PHOTOS --scenes SCENES --output NEW
+    python tools/teach_nano.py START --nanodet NANODET.json --minilm MINILM --data PHOTOS --boxed FILE ... --output NEW
 
-START is what tools/start_nano.py made, SCENES what tools/make_nano_data.py wrote. Words and backbone stay as they are
-(tools/nano_pictures.py).
+START is what tools/start_nano.py made; files of boxes are what tools/make_nano_data.py wrote, drawn from evenly. The
+backbone stays as it is, and the words do where --word-rates is 0 (tools/nano_pictures.py).
 """
 
 import argparse
@@ -31,10 +31,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("start", type=Path, help="folder of a model that tools/start_nano.py made")
     add_materials(parser)
-    parser.add_argument("--scenes", type=Path, required=True, help="what tools/make_nano_data.py wrote")
+    parser.add_argument("--boxed", type=Path, nargs="+", default=[], help="files with true boxes, of any format")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--photos-a-step", type=int, default=3)
-    parser.add_argument("--scenes-a-step", type=int, default=1)
+    parser.add_argument("--boxed-a-step", type=int, default=1, help="pictures with true boxes")
+    parser.add_argument(
+        "--word-rates", type=float, default=0.0, help="multiplies the words' learning rates; 0 keeps them"
+    )
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     arguments = parser.parse_args()
     if arguments.output.exists():
@@ -44,13 +47,10 @@ def main() -> None:
     _, outputs = read_nanodet(arguments.nanodet)
     beyond = BeyondCoco(coco_classes(arguments.data), arguments.beyond, UsualPlaces.load(arguments.places))
     phrases = read_phrases(arguments.data, arguments.words, arguments.minilm, beyond=beyond.shares())
-    scenes = [
-        example
-        for name in ("scenes_detection.json", "scenes_grounding.json")
-        for example in read_any(arguments.scenes / name)
-    ]
-    teacher = PictureTeacher(model, processor, outputs[0], phrases, beyond, training_photos(arguments.data), scenes)
-    teacher.train(arguments.steps, photos=arguments.photos_a_step, scenes=arguments.scenes_a_step)
+    boxed = [read_any(file) for file in arguments.boxed]
+    teacher = PictureTeacher(model, processor, outputs[0], phrases, beyond, training_photos(arguments.data), boxed)
+    boxed_a_step = arguments.boxed_a_step if boxed else 0
+    teacher.train(arguments.steps, photos=arguments.photos_a_step, boxed=boxed_a_step, words=arguments.word_rates)
     model.save_pretrained(arguments.output)
     processor.save_pretrained(arguments.output)
 
