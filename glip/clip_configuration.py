@@ -25,6 +25,9 @@ ImagePool = Literal["mean", "attention"]
 TextPool = Literal["mean", "first"]
 
 MAX_SCALE = 100.0  # CLIP, section 2.5: larger ones made training unstable
+RESNET_STAGES = 4
+RESNET_STRIDE = 32  # of the coarsest map, in pixels
+RESNET_WIDENING = 32  # channels of the coarsest map for each behind the stem: three doublings and four times
 LEAST = {"embed_dim": 1, "pool_heads": 1, "max_tokens": 3}
 
 
@@ -127,22 +130,18 @@ CLIP_VARIANTS: dict[str, Callable[..., ClipConfig]] = {
 AutoConfig.register(ClipConfig.model_type, ClipConfig)
 
 
-class VitClipConfig(PreTrainedConfig):
-    """A published CLIP: a vision transformer and a causal text transformer.
+class PublishedClipConfig(PreTrainedConfig):
+    """What published CLIPs have in common: a causal text transformer, and the space that both towers meet in.
 
     Attributes:
-        image_size: side of the pictures, in pixels; a multiple of `patch_size`.
-        patch_size: side of a patch.
-        image_width: width of the vision transformer.
-        image_layers: its layers.
-        image_heads: its attention heads.
         text_width: width of the text transformer.
         text_layers: its layers.
         text_heads: its attention heads.
         vocab_size: tokens that it knows.
         max_tokens: positions of a text.
         embed_dim: D, the width that images and texts share.
-        quick_gelu: whether the feed-forward nets have QuickGELU (all of OpenAI's weights) or GELU.
+        image_size: side of the pictures, in pixels.
+        quick_gelu: whether feed-forward nets have QuickGELU (all of OpenAI's weights) or GELU.
         end_token: the token whose first place is a text's feature; None for the place of the largest id, as OpenAI's
             own code has it.
 
@@ -150,37 +149,98 @@ class VitClipConfig(PreTrainedConfig):
         ConfigError: a name is unknown, or a value is impossible.
     """
 
-    model_type = "glip_clip_vit"
-
-    image_size: int = 224
-    patch_size: int = 32
-    image_width: int = 768
-    image_layers: int = 12
-    image_heads: int = 12
     text_width: int = 512
     text_layers: int = 12
     text_heads: int = 8
     vocab_size: int = 49408
     max_tokens: int = 77
     embed_dim: int = 512
+    image_size: int = 224
     quick_gelu: bool = True
     end_token: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse unknown names and impossible sizes."""
         known = {*self.default_config_fields(), *TRANSFORMERS_EXTRAS}
-        refuse_unknown("VitClipConfig", {n: v for n, v in kwargs.items() if not n.startswith("_")}, known)
+        refuse_unknown(type(self).__name__, {n: v for n, v in kwargs.items() if not n.startswith("_")}, known)
         super().__post_init__(**kwargs)
-        for whole, part in (
-            ("image_size", "patch_size"),
-            ("image_width", "image_heads"),
-            ("text_width", "text_heads"),
-        ):
-            if getattr(self, part) < 1 or getattr(self, whole) < 1 or getattr(self, whole) % getattr(self, part):
-                raise ConfigError(
-                    f"VitClipConfig.{whole} must be a multiple of {part}, got {getattr(self, whole)} and "
-                    f"{getattr(self, part)}"
-                )
+        self._check_multiple("text_width", "text_heads")
+
+    def _check_multiple(self, whole: str, part: str, *, factor: int = 1) -> None:
+        """Refuse a whole, taken `factor` times, that is no multiple of its part."""
+        size, divisor = getattr(self, whole), getattr(self, part)
+        if divisor < 1 or size < 1 or size * factor % divisor:
+            times = "" if factor == 1 else f", taken {factor} times,"
+            raise ConfigError(
+                f"{type(self).__name__}.{whole}{times} must be a multiple of {part}, got {size} and {divisor}"
+            )
+
+
+class VitClipConfig(PublishedClipConfig):
+    """A published CLIP with a vision transformer; for its texts see `PublishedClipConfig`.
+
+    Attributes:
+        image_size: side of the pictures, in pixels; a multiple of `patch_size`.
+        patch_size: side of a patch.
+        image_width: width of the vision transformer.
+        image_layers: its layers.
+        image_heads: its attention heads.
+
+    Raises:
+        ConfigError: a name is unknown, or a value is impossible.
+    """
+
+    model_type = "glip_clip_vit"
+
+    patch_size: int = 32
+    image_width: int = 768
+    image_layers: int = 12
+    image_heads: int = 12
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Refuse unknown names and impossible sizes."""
+        super().__post_init__(**kwargs)
+        self._check_multiple("image_size", "patch_size")
+        self._check_multiple("image_width", "image_heads")
+
+
+class ResNetClipConfig(PublishedClipConfig):
+    """A published CLIP with a ResNet; for its texts see `PublishedClipConfig`. The defaults are RN50's.
+
+    Attributes:
+        image_size: side of the pictures, in pixels; a multiple of 32.
+        image_width: channels behind the stem; the coarsest map has 32 times as many.
+        image_layers: blocks of each of the four stages.
+        image_heads: heads of the attention that makes one vector of the coarsest map.
+
+    Raises:
+        ConfigError: a name is unknown, or a value is impossible.
+    """
+
+    model_type = "glip_clip_resnet"
+
+    embed_dim: int = 1024
+    image_width: int = 64
+    image_layers: list[int] = field(default_factory=lambda: [3, 4, 6, 3])
+    image_heads: int = 32
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Refuse unknown names and impossible sizes."""
+        super().__post_init__(**kwargs)
+        self.image_layers = list(self.image_layers)
+        if len(self.image_layers) != RESNET_STAGES or not all(isinstance(n, int) and n > 0 for n in self.image_layers):
+            raise ConfigError(
+                f"ResNetClipConfig.image_layers must be {RESNET_STAGES} whole numbers of at least 1, "
+                f"got {self.image_layers}"
+            )
+        if self.image_size < 1 or self.image_size % RESNET_STRIDE:
+            raise ConfigError(
+                f"ResNetClipConfig.image_size must be a multiple of {RESNET_STRIDE}, got {self.image_size}"
+            )
+        if self.image_width % 2:
+            raise ConfigError(f"ResNetClipConfig.image_width must be even, got {self.image_width}")
+        self._check_multiple("image_width", "image_heads", factor=RESNET_WIDENING)
 
 
 AutoConfig.register(VitClipConfig.model_type, VitClipConfig)
+AutoConfig.register(ResNetClipConfig.model_type, ResNetClipConfig)

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
-from glip.clip_configuration import ClipConfig, VitClipConfig
+from glip.clip_configuration import ClipConfig, ResNetClipConfig, VitClipConfig
 from glip.errors import CheckpointError, ConfigError, PromptError, ShapeError
 from glip.images import ImageInput, read_image
 from glip.processing import IMAGENET_MEAN, IMAGENET_STD, as_list, normalized
@@ -166,7 +166,7 @@ def _published_settings(folder: Path) -> dict[str, Any]:
     raise CheckpointError(f"{folder}: no preprocessor_config.json; save the CLIP's processor there")
 
 
-for _config in (ClipConfig, VitClipConfig):
+for _config in (ClipConfig, ResNetClipConfig, VitClipConfig):
     AutoImageProcessor.register(
         _config, image_processor_classes={"pil": ClipImageProcessor, "torchvision": ClipImageProcessor}
     )

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glip.clip_configuration import VitClipConfig
+from glip.clip_configuration import ClipConfig, ResNetClipConfig, VitClipConfig
 from glip.clip_processing import ClipProcessor
 from glip.devices import checked_device
 from glip.errors import ConfigError, PromptError
 from glip.images import ImageInput, read_image
 from glip.models.clip import ClipModel
+from glip.models.clip_published import PublishedClipModel
+from glip.models.clip_resnet import ResNetClipModel
 from glip.models.clip_vit import VitClipModel
 from glip.processing import as_list
 from glip.text.templates import fill_templates, templates_of
@@ -26,6 +28,11 @@ from glip.weights.folder import check_model_folder, check_processor_folder, find
 
 MAX_TEXTS = 256  # that go through the text encoder together
 PUBLISHED_KIND = "clip"  # what transformers calls it
+NETWORKS: dict[str, type[ClipModel | PublishedClipModel]] = {
+    ClipConfig.model_type: ClipModel,
+    VitClipConfig.model_type: VitClipModel,
+    ResNetClipConfig.model_type: ResNetClipModel,
+}
 MAX_KEPT = 16  # class lists whose vectors are kept
 
 
@@ -58,7 +65,9 @@ class ZeroShotClassifier:
         batch_size: pictures that go through the network together.
     """
 
-    def __init__(self, model: ClipModel | VitClipModel, processor: ClipProcessor, *, batch_size: int = 32) -> None:
+    def __init__(
+        self, model: ClipModel | PublishedClipModel, processor: ClipProcessor, *, batch_size: int = 32
+    ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         self.model = model.eval()
@@ -71,8 +80,9 @@ class ZeroShotClassifier:
         """Load a model.
 
         Args:
-            path: a folder with a `ClipModel` or `VitClipModel` and a `ClipProcessor` that `save_pretrained` wrote, or
-                one with a published CLIP that transformers' `CLIPModel` and `CLIPProcessor` wrote.
+            path: a folder with a `ClipModel`, `VitClipModel` or `ResNetClipModel` and a `ClipProcessor` that
+                `save_pretrained` wrote, or one with a published CLIP that transformers' `CLIPModel` and
+                `CLIPProcessor` wrote.
             device: where the network runs.
             batch_size: pictures that go through the network together.
 
@@ -160,12 +170,12 @@ class ZeroShotClassifier:
         return ",".join(str(parameter._version) for parameter in self.model.parameters())
 
 
-def _load(folder: Path) -> tuple[ClipModel | VitClipModel, ClipProcessor]:
+def _load(folder: Path) -> tuple[ClipModel | PublishedClipModel, ClipProcessor]:
     kind = model_kind(folder)
     if kind == PUBLISHED_KIND:
         return VitClipModel.from_published(folder), ClipProcessor.from_published(folder)
-    network = VitClipModel if kind == VitClipConfig.model_type else ClipModel
-    check_model_folder(folder, kind=network.config_class.model_type)
+    known = kind if kind in NETWORKS else ClipConfig.model_type
+    check_model_folder(folder, kind=known)
     check_processor_folder(folder)
     processor: ClipProcessor = ClipProcessor.from_pretrained(folder)
-    return network.from_pretrained(folder), processor
+    return NETWORKS[known].from_pretrained(folder), processor

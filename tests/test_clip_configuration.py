@@ -1,9 +1,11 @@
-"""A `ClipConfig` refuses what is unknown or impossible, and has the towers of a GLIP."""
+"""Configs of CLIPs refuse what is unknown or impossible; a `ClipConfig` has the towers of a GLIP."""
+
+from typing import Any
 
 import pytest
 import torch
 
-from glip.clip_configuration import CLIP_VARIANTS, ClipConfig, clip_of
+from glip.clip_configuration import CLIP_VARIANTS, ClipConfig, ResNetClipConfig, VitClipConfig, clip_of
 from glip.configuration import glip_nano
 from glip.errors import ConfigError
 from glip.models.clip import ClipModel
@@ -29,6 +31,63 @@ from glip.models.clip import ClipModel
 def test_a_config_is_refused_for(numbers: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ClipConfig(**numbers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("config", "numbers", "message"),
+    [
+        pytest.param(
+            VitClipConfig,
+            {"patch_sise": 8},
+            "VitClipConfig: unknown field 'patch_sise'; did you mean 'patch_size'",
+            id="a vision transformer, of a name",
+        ),
+        pytest.param(
+            VitClipConfig,
+            {"image_size": 50},
+            "VitClipConfig.image_size must be a multiple of patch_size, got 50 and 32",
+            id="a vision transformer, of half a patch",
+        ),
+        pytest.param(
+            ResNetClipConfig,
+            {"patch_size": 8},
+            "ResNetClipConfig: unknown field 'patch_size'",
+            id="a ResNet, of the other tower's number",
+        ),
+        pytest.param(
+            ResNetClipConfig,
+            {"text_heads": 3},
+            "must be a multiple of text_heads, got 512 and 3",
+            id="a ResNet, of text heads",
+        ),
+        pytest.param(
+            ResNetClipConfig,
+            {"image_heads": 48},
+            "image_width, taken 32 times, must be a multiple of image_heads, got 64 and 48",
+            id="a ResNet, of image heads",
+        ),
+        pytest.param(
+            ResNetClipConfig, {"image_size": 100}, "must be a multiple of 32, got 100", id="a ResNet, of its pictures"
+        ),
+        pytest.param(
+            ResNetClipConfig, {"image_width": 7}, "image_width must be even, got 7", id="a ResNet, of an odd width"
+        ),
+        pytest.param(
+            ResNetClipConfig,
+            {"image_layers": [3, 4, 6]},
+            "must be 4 whole numbers of at least 1",
+            id="a ResNet, of three stages",
+        ),
+        pytest.param(
+            ResNetClipConfig, {"image_layers": [3, 0, 6, 3]}, "at least 1, got", id="a ResNet, of an empty stage"
+        ),
+    ],
+)
+def test_a_published_config_is_refused_for(
+    config: type[VitClipConfig | ResNetClipConfig], numbers: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(**numbers)
 
 
 def test_the_towers_are_those_of_a_glip() -> None:

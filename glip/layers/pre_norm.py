@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glip.layers.attention import attend
+
 QUICK_GELU_SLOPE = 1.702
 
 
@@ -41,10 +43,6 @@ class PreNormLayer(nn.Module):
         return changed
 
     def _attend(self, sequence: Tensor) -> Tensor:
-        query, key, value = (
-            layer(sequence).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
-        )
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
-        out: Tensor = self.attention_out(attended.transpose(1, 2).flatten(2))
+        query, key, value = self.query(sequence), self.key(sequence), self.value(sequence)
+        out: Tensor = self.attention_out(attend(query, key, value, num_heads=self.num_heads, is_causal=self.is_causal))
         return out

@@ -1,23 +1,18 @@
-"""CLIP's own towers (Radford et al. 2021, section 2.4), for published weights (`glip.weights.clip`)."""
+"""CLIP with a vision transformer (Radford et al. 2021, section 2.4), for published weights (`glip.weights.clip`)."""
 
-import math
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from glip.clip_configuration import VitClipConfig
-from glip.errors import PromptError, ShapeError
 from glip.layers.pre_norm import PreNormLayer
-from glip.models.strict import StrictModel, check_state
-from glip.structures.output import ClipOutput
+from glip.models.clip_published import PublishedClipModel
 from glip.weights.clip import read_published_clip
-from glip.weights.clip_openai import read_openai_clip
 
 
-class VitClipModel(StrictModel):
+class VitClipModel(PublishedClipModel):
     """A vision transformer and a causal text transformer; what a `ClipModel` says, it says, too.
 
     Args:
@@ -25,13 +20,11 @@ class VitClipModel(StrictModel):
     """
 
     config_class = VitClipConfig
-    base_model_prefix = ""
-    main_input_name = "pixel_values"
     config: VitClipConfig
 
     def __init__(self, config: VitClipConfig) -> None:
         super().__init__(config)
-        width, text_width = config.image_width, config.text_width
+        width = config.image_width
         self.patches = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size, bias=False)
         self.class_token = nn.Parameter(width**-0.5 * torch.randn(width))
         positions = (config.image_size // config.patch_size) ** 2 + 1
@@ -48,23 +41,7 @@ class VitClipModel(StrictModel):
             for _ in range(config.image_layers)
         )
         self.image_norm = nn.LayerNorm(width)
-        self.tokens = nn.Embedding(config.vocab_size, text_width)
-        nn.init.normal_(self.tokens.weight, std=0.02)
-        self.text_positions = nn.Parameter(0.01 * torch.randn(config.max_tokens, text_width))
-        self.text_layers = nn.ModuleList(
-            PreNormLayer(
-                text_width,
-                num_heads=config.text_heads,
-                feedforward_dim=4 * text_width,
-                quick_gelu=config.quick_gelu,
-                is_causal=True,
-            )
-            for _ in range(config.text_layers)
-        )
-        self.text_norm = nn.LayerNorm(text_width)
         self.image_projection = nn.Linear(width, config.embed_dim, bias=False)
-        self.text_projection = nn.Linear(text_width, config.embed_dim, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.post_init()
 
     @classmethod
@@ -80,81 +57,12 @@ class VitClipModel(StrictModel):
         """
         return cls._of(str(path), *read_published_clip(path))
 
-    @classmethod
-    def from_openai(cls, path: str | Path, *, quick_gelu: bool, head_width: int = 64) -> Self:
-        """Load weights under OpenAI's names, as open_clip saves them; nothing in the file is executed.
-
-        Args:
-            path: a file of plain tensors (`.pt`, `.pth`, `.bin`) or `.safetensors`.
-            quick_gelu: whether it was trained with QuickGELU (all of OpenAI's) or GELU; no file says it, and the wrong
-                one costs accuracy silently.
-            head_width: of an attention head; 64 in all published towers up to L.
-
-        Raises:
-            FileError: there is no such file.
-            CheckpointError: it is another model, has a ResNet, or does not fit exactly.
-        """
-        return cls._of(str(path), *read_openai_clip(path, quick_gelu=quick_gelu, head_width=head_width))
-
-    @classmethod
-    def _of(cls, source: str, config: VitClipConfig, state: dict[str, Tensor]) -> Self:
-        model = cls(config)
-        expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        check_state(source, expected, state, config="VitClipConfig")
-        model.load_state_dict(state)
-        model.eval()
-        return model
-
-    def forward(
-        self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
-    ) -> ClipOutput:
-        """Encode images and their texts; shapes as `ClipModel.forward`.
-
-        Raises:
-            ShapeError: the batch sizes differ, or pictures have another size than the config's.
-            PromptError: a text is longer than the network was made for.
-        """
-        if len(pixel_values) != len(input_ids):
-            raise ShapeError(f"each image needs one text, got {len(pixel_values)} images and {len(input_ids)} texts")
-        return ClipOutput(
-            image_features=self.encode_images(pixel_values),
-            text_features=self.encode_texts(input_ids, attention_mask),
-            logit_scale=self.log_scale.exp(),
-        )
-
-    def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """`(B, 3, S, S)` normalised RGB, S the config's `image_size`, to `(B, D)` of L2 norm 1.
-
-        Raises:
-            ShapeError: pictures have another size.
-        """
-        side = self.config.image_size
-        if pixel_values.shape[1:] != (3, side, side):
-            raise ShapeError(f"pictures must be (B, 3, {side}, {side}), got {tuple(pixel_values.shape)}")
+    def image_vectors(self, pixel_values: Tensor) -> Tensor:
+        """The image tower: `(B, 3, S, S)` normalised RGB to `(B, D)` of any length."""
         patches = self.patches(pixel_values).flatten(2).transpose(1, 2)
         sequence = torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1) + self.image_positions
         sequence = self.image_norm_before(sequence)
         for layer in self.image_layers:
             sequence = layer(sequence)
-        return F.normalize(self.image_projection(self.image_norm(sequence[:, 0])).float(), dim=-1)
-
-    def encode_texts(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """`(B, L)` int64 to `(B, D)` of L2 norm 1.
-
-        Args:
-            input_ids: tokens with a start and an end token each.
-            attention_mask: not needed: a position sees only those before it, and padding stands behind the end.
-
-        Raises:
-            PromptError: a text is longer than the network was made for.
-        """
-        length = input_ids.shape[1]
-        if length > self.config.max_tokens:
-            raise PromptError(f"a text may have {self.config.max_tokens} tokens, got {length}: shorten it")
-        sequence = self.tokens(input_ids) + self.text_positions[:length]
-        for layer in self.text_layers:
-            sequence = layer(sequence)
-        end = self.config.end_token
-        places = input_ids.argmax(dim=1) if end is None else (input_ids == end).int().argmax(dim=1)
-        pooled = self.text_norm(sequence)[torch.arange(len(input_ids), device=input_ids.device), places]
-        return F.normalize(self.text_projection(pooled).float(), dim=-1)
+        vectors: Tensor = self.image_projection(self.image_norm(sequence[:, 0]))
+        return vectors

@@ -1,0 +1,95 @@
+"""The recipe of glip-nano: what it runs, and that its short version is good enough."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from glip.errors import ConfigError
+from glip.predictor import Predictor
+from tools.retrain_nano import Recipe, Stage, command, read_recipe, retrain
+
+ROOT = Path(__file__).resolve().parents[1]
+LOWER_BAR = 0.50  # recall@1 on realground dev after a quarter of an hour; the shipped weights have 0.656
+
+
+def test_a_stage_becomes_a_command_line() -> None:
+    stage = Stage("h", "start_nano", options={"steps": 5, "earlier": "dg", "boxed": ["x.json", "y.json"]})
+    words = command(stage, Path("runs"), ["--data=photos"])
+    assert Path(words[0]).name == "start_nano.py"
+    assert words[1:] == [
+        *("--steps", "5", "--earlier", "runs/dg", "--boxed", "x.json", "y.json"),
+        *("--data=photos", "--output", "runs/h"),
+    ]
+
+
+def test_a_mean_of_two_stages_needs_no_materials() -> None:
+    stage = Stage("dg", "mix_models", models=("d", "g"), options={"share": 0.5})
+    words = command(stage, Path("runs"), ["--data=photos"])
+    assert words[1:] == ["runs/d", "runs/g", "--share", "0.5", "--output", "runs/dg"]
+
+
+@pytest.mark.parametrize("name", ["nano.yaml", "nano_quick.yaml"])
+def test_the_recipes_of_the_repository_can_be_read(name: str) -> None:
+    recipe = read_recipe(ROOT / "configs" / "recipes" / name)
+    assert recipe.stages[-1].name == "model"
+    shipped = Predictor.from_pretrained().processor
+    assert (recipe.threshold, recipe.rules) == (shipped.threshold, shipped.rules)
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        pytest.param("{name: a, tool: rm}", "stage a: tool must be one of", id="no such tool"),
+        pytest.param("{name: a, tool: mix_models, models: [b, c]}", "'b' is no stage before it", id="no such stage"),
+        pytest.param("{name: a, tool: start_nano, options: {earlier: z}}", "'z' is no stage", id="no earlier stage"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(stage: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"threshold: 0.5\nrules: {{}}\nstages: [{stage}]\n")
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(file)
+
+
+def test_what_is_there_is_not_made_again_and_the_last_stage_gets_the_rules(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    recipe = Recipe(
+        (Stage("a", "start_nano"), Stage("b", "start_nano", options={"earlier": "a"})), 0.3, {"competition": 1.0}
+    )
+    (tmp_path / "a").mkdir()
+    asked: list[str] = []
+
+    def run(words: Sequence[str]) -> None:
+        asked.append(words[-1])
+        predictor.processor.save_pretrained(words[-1])
+
+    last = retrain(recipe, tmp_path, [], run)
+    assert asked == [str(tmp_path / "b")]
+    saved = json.loads((last / "processor_config.json").read_text())
+    assert (saved["threshold"], saved["rules"]) == (0.3, {"competition": 1.0})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not {"GLIP_NANODET", "GLIP_MINILM", "GLIP_PHOTOS"} <= os.environ.keys(),
+    reason="set GLIP_NANODET, GLIP_MINILM and GLIP_PHOTOS to the materials of docs/explain/default_model.md",
+)
+def test_a_quarter_of_an_hour_makes_a_model_that_finds_half_of_the_phrases(tmp_path: Path) -> None:
+    materials = {name: os.environ[f"GLIP_{name.upper()}"] for name in ("nanodet", "minilm")}
+    photos = os.environ["GLIP_PHOTOS"]
+    words = [f"--{name}={place}" for name, place in (materials | {"data": photos}).items()]
+    recipe = "configs/recipes/nano_quick.yaml"
+    _run("tools/retrain_nano.py", recipe, *words, "--output", str(tmp_path / "nano"))
+    model = str(tmp_path / "nano" / "model")
+    said = _run("tools/evaluate_dev.py", f"--data={photos}", "--sets", "realground", "--model", model)
+    assert json.loads(said)["realground"]["recall@1"] >= LOWER_BAR
+
+
+def _run(*words: str) -> str:
+    return subprocess.run([sys.executable, *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
