@@ -176,7 +176,8 @@ class Grounder:
     ) -> Detections | list[Detections]:
         """Find the one thing that an expression describes.
 
-        Every token of it counts alike, whatever the rules say of phrases (`PostProcessor.for_expressions`).
+        Every token of it counts alike, whatever the rules say of phrases (`PostProcessor.for_expressions`), but for
+        those that have an opposite, such as sides, sizes and colours: the rule `contrast` says how much they count.
 
         Args:
             images: one picture, or a list.
@@ -188,11 +189,16 @@ class Grounder:
         pictures = as_list(images)
         texts = one_each(expression, len(pictures))
         search = self._search(rules=self.rules.for_expressions())
-        found = search.prompts(pictures, [prompt_from_expression(text) for text in texts])
+        found = search.expressions(pictures, [prompt_from_expression(text) for text in texts])
         return self._answer(images, [best[:1] for best in found], 0.0)
 
     def find(
-        self, images: Sequence[ImageInput], prompts: Sequence[Prompt], *, truncate: bool = False
+        self,
+        images: Sequence[ImageInput],
+        prompts: Sequence[Prompt],
+        *,
+        truncate: bool = False,
+        expressions: bool = False,
     ) -> list[Detections]:
         """Find each picture's own prompt; what `ground` and `refer` are made of.
 
@@ -201,6 +207,7 @@ class Grounder:
             prompts: one for each.
             truncate: whether a caption that is too long is cut, as the published evaluation does: phrases beyond the
                 limit find nothing. Else it is an error.
+            expressions: whether each prompt's only phrase is an expression, to be weighed as `refer` does.
 
         Returns:
             One `Detections` a picture with all scores, best first.
@@ -210,7 +217,9 @@ class Grounder:
             PromptError: a caption is too long.
             ImageError: a picture cannot be read.
         """
-        return [self._calibrate(found) for found in self._search().prompts(images, prompts, truncate=truncate)]
+        search = self._search()
+        ask = search.expressions if expressions else search.prompts
+        return [self._calibrate(found) for found in ask(images, prompts, truncate=truncate)]
 
     def _search(self, finish: Finish | None = None, *, rules: PostProcessor | None = None) -> Search:
         return Search(self.model, self.processor, rules or self.rules, self.batch_size, finish)

@@ -7,15 +7,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from glip.detection.contrast import as_one_token, contrast
 from glip.detection.nms import suppress
-from glip.detection.postprocess import PostProcessor
+from glip.detection.postprocess import PostProcessor, aggregate_scores
 from glip.errors import ConfigError, ShapeError
-from glip.images import ImageInput, read_in_batches
+from glip.images import ImageInput, read_image, read_in_batches
 from glip.models.glip import GlipModel
 from glip.processing import GlipProcessor
 from glip.structures.detections import Detections
 from glip.structures.output import GlipOutput
 from glip.structures.prompt import Prompt, phrase_texts
+from glip.text.opposites import opposite_texts
+from glip.text.prompts import prompt_from_expression
 from glip.text.tokens import TokenizedPrompts, tokenize_prompts
 from glip.vocabulary import Vocabulary, captions_per_pass
 
@@ -93,6 +96,47 @@ class Search:
             answers = self.decode(levels, sizes, originals, mine, words.rows(places))
             for place, answer in zip(places, answers, strict=True):
                 found[place] = answer
+        return found
+
+    @torch.inference_mode()
+    def expressions(
+        self, pictures: Sequence[ImageInput], prompts: Sequence[Prompt], *, truncate: bool = False
+    ) -> list[Detections]:
+        """Each picture with words that all describe one thing; where the rules say so, against their opposites.
+
+        Args:
+            pictures: what `read_image` reads.
+            prompts: one expression for each, as its only phrase.
+            truncate: whether an expression that is too long is cut; else it is an error.
+
+        Raises:
+            ShapeError: there is not one expression for each picture.
+            PromptError: an expression is too long.
+            ImageError: a picture cannot be read.
+        """
+        variants = [opposite_texts(prompt.caption) if self.rules.contrast else () for prompt in prompts]
+        if not any(variants) or len(prompts) != len(pictures):
+            return self.prompts(pictures, prompts, truncate=truncate)
+        return [
+            self._against_opposites(picture, prompt, groups, truncate=truncate)
+            for picture, prompt, groups in zip(pictures, prompts, variants, strict=True)
+        ]
+
+    def _against_opposites(
+        self, picture: ImageInput, prompt: Prompt, groups: Sequence[Sequence[str]], *, truncate: bool
+    ) -> Detections:
+        asked = [prompt, *(prompt_from_expression(text) for group in groups for text in group)]
+        words = tokenize_prompts(
+            asked, self.processor.tokenizer, max_tokens=self.processor.max_tokens, truncate=truncate
+        )
+        levels, sizes, originals = self.encode([read_image(picture)])
+        output = self.ask(levels, sizes.expand(len(asked), 2), words)
+        scores = [
+            aggregate_scores(logits.float(), token_map, self.rules.aggregation)[:, 0]
+            for logits, token_map in zip(output.alignment_logits, words.token_maps, strict=True)
+        ]
+        weighed = contrast(torch.stack(scores), [len(group) for group in groups], self.rules.contrast)
+        (found,) = self.rules(as_one_token(output, weighed), [prompt], [torch.ones(1, 1, dtype=torch.bool)], originals)
         return found
 
     @torch.inference_mode()

@@ -241,6 +241,29 @@ def test_refer_gives_exactly_one_box_whatever_its_score(quick: Predictor, cat: I
     assert found.phrases == (expression,)
 
 
+def test_refer_weighs_words_that_have_opposites(quick: Predictor, cat: Image.Image) -> None:
+    plain, weighing = (
+        Predictor(quick.model, quick.processor, rules=quick.processor.post_processor(contrast=weight))
+        for weight in (0.0, 50.0)
+    )
+
+    def way(predictor: Predictor) -> float:
+        """How far the middle of the answer moves to the right, in pixels, when the side's word does."""
+        boxes = [predictor.refer(cat, f"the cat on the {side}").boxes[0] for side in ("left", "right")]
+        (left, right) = (float(box[0] + box[2]) / 2 for box in boxes)
+        return right - left
+
+    assert way(weighing) > way(plain) + 20
+    assert_same(weighing.refer(cat, "a cat"), plain.refer(cat, "a cat"))
+
+
+def test_refer_weighs_each_picture_of_a_list_alone(quick: Predictor, cat: Image.Image) -> None:
+    pictures, expressions = [cat, cat.rotate(180)], ["the cat on the left", "the small cat"]
+    together = quick.refer(pictures, expressions)
+    for found, picture, expression in zip(together, pictures, expressions, strict=True):
+        assert_same(found, quick.refer(picture, expression))
+
+
 def test_refer_gives_the_best_box_of_its_phrase(quick: Predictor, cat: Image.Image) -> None:
     best = quick.ground(cat, "the cat", ["the cat"], threshold=0.0)[:1]
     assert_same(quick.refer(cat, "the cat"), best)

@@ -27,6 +27,7 @@ from glip.evaluation.coco import Shape, coco_metrics
 from glip.predictor import Predictor
 from glip.structures.boxes import pairwise_iou
 from glip.structures.masks import encode_masks
+from glip.text.prompts import prompt_from_expression
 from glip.weights.folder import DEFAULT_MODEL
 
 SCENE_SEED, PAIR_SEED = 700_000_000, 800_000_000  # far from the training scenes'
@@ -98,7 +99,7 @@ def answers(pair: Pair, scores: Sequence[tuple[float, float]]) -> list[float]:
 
 def box_scores(predictor: Predictor, image: Image.Image, phrase: str, pair: Pair) -> tuple[float, float]:
     """The highest score that a phrase has at each of the pair's boxes."""
-    found = predictor.ground(image, phrase, [(0, len(phrase))], threshold=0.0)
+    (found,) = predictor.find([image], [prompt_from_expression(phrase)], expressions=True)
     overlaps = pairwise_iou(found.boxes, torch.tensor(pair.boxes))  # (N, 2)
     best = (found.scores[:, None] * (overlaps >= SAME_BOX)).amax(dim=0) if len(found) else torch.zeros(2)
     return best[0].item(), best[1].item()

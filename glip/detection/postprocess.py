@@ -33,6 +33,8 @@ class PostProcessor:
         aggregation: a phrase's score is the mean, the best, or a power mean of its tokens' probabilities.
         competition: how much a phrase's score at a position suffers where another phrase of the caption has a higher
             one: it is multiplied by its share of that one, to this power. 0, the published rule, for not at all.
+        contrast: how often a word of an expression counts more that has an opposite (`glip.detection.contrast`); 0, the
+            published rule, for like any other. Of expressions only: what `refer` is asked, and RefCOCO.
         candidates_per_level: the best so many of each pyramid level go on.
         nms_threshold: on IoU; above it the lower score goes.
         class_agnostic: whether boxes of other phrases suppress too.
@@ -43,6 +45,7 @@ class PostProcessor:
     candidate_threshold: float = 0.05
     aggregation: Aggregation = "mean"
     competition: float = 0.0
+    contrast: float = 0.0
     candidates_per_level: int = 1000
     nms_threshold: float = 0.6
     class_agnostic: bool = False
@@ -59,8 +62,10 @@ class PostProcessor:
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {value!r}")
-        if not _is_number(self.competition) or self.competition < 0:
-            raise ConfigError(f"competition must be a number, at least 0, got {self.competition!r}")
+        for name in ("competition", "contrast"):
+            value = getattr(self, name)
+            if not _is_number(value) or value < 0:
+                raise ConfigError(f"{name} must be a number, at least 0, got {value!r}")
         for name in ("candidates_per_level", "max_detections"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -141,20 +141,23 @@ class AnswerRun:
         bar = with_progress_bar if self.processes.is_first else _silent
         with part.open("w", encoding="utf-8") as file:
             for batch, pictures in bar(_with_pictures(batches, self.workers), len(batches)):
-                answers = ask(self.predictor, batch, pictures)
+                answers = ask(self.predictor, batch, pictures, expressions=self.benchmark.expressions)
                 for question, found in zip(batch, answers, strict=True):
                     if question.key not in done:
                         file.write(json.dumps(self.benchmark.answer(question, found)) + "\n")
                 file.flush()
 
 
-def ask(predictor: Predictor, batch: Batch, pictures: Sequence[Image.Image]) -> list[Detections]:
+def ask(
+    predictor: Predictor, batch: Batch, pictures: Sequence[Image.Image], *, expressions: bool = False
+) -> list[Detections]:
     """A model's answers to questions of one kind.
 
     Args:
         predictor: the model.
         batch: questions with one vocabulary, or with a prompt each, or with nothing to ask.
         pictures: one for each.
+        expressions: whether prompts are words that all describe one thing.
     """
     words = batch[0].words
     if words is None:
@@ -164,7 +167,7 @@ def ask(predictor: Predictor, batch: Batch, pictures: Sequence[Image.Image]) -> 
             list(pictures), words.labels, threshold=0.0, chunk_size=words.chunk_size, affixes=words.affixes
         )
     prompts = [question.words for question in batch if isinstance(question.words, Prompt)]
-    return predictor.find(pictures, prompts, truncate=True)
+    return predictor.find(pictures, prompts, truncate=True, expressions=expressions)
 
 
 def with_rules_of(predictor: Predictor, benchmark: Benchmark) -> Predictor:
