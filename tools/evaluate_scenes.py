@@ -128,12 +128,14 @@ def main() -> None:
         things = [cutout for cutout in cutouts if (cutout.name in held_out["names"]) == is_new]
         places = [back.file for back in backgrounds if (back.name in held_out["backgrounds"]) == is_new]
         report[kind] = scene_metrics(loaded, things, places, arguments.scenes, SCENE_SEED)
+        sys.stderr.write(f"{kind}: {report[kind]}\n")
     known = [cutout for cutout in cutouts if cutout.name not in held_out["names"]]
     places = [back.file for back in backgrounds if back.name in held_out["backgrounds"]]
     pairs = [compose_pair(kind, known, places, PAIR_SEED + index) for kind in KINDS for index in range(arguments.pairs)]
     report["pairs"] = len(pairs)
     for name, ask in BLINDFOLDS.items():
         report[f"right answers, {name}"] = pair_metrics(predictor, pairs, ask)
+        sys.stderr.write(f"{name}: {report[f'right answers, {name}']}\n")
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
 
 

@@ -8,7 +8,7 @@ OPPOSITES: Mapping[str, tuple[str, ...]] = {
     word: (other,)
     for pair in (
         *("left right", "leftmost rightmost", "top bottom", "upper lower", "above below", "over under"),
-        *("front back", "foreground background", "nearest farthest", "closest farthest", "closer farther", "near far"),
+        *("front back", "foreground background", "nearest farthest", "closest farthest", "closer farther"),
         *("big small", "bigger smaller", "biggest smallest", "large small", "larger smaller", "largest smallest"),
         *("huge tiny", "tall short", "taller shorter", "tallest shortest", "long short", "longer shorter"),
     )
@@ -19,7 +19,7 @@ MOST_OPPOSITES = 3
 COLOURS = frozenset((*CONTRASTS, *"yellow orange purple pink brown grey gray silver golden beige tan violet".split()))
 THINGS = frozenset(["orange", "violet"])  # colours that are things, too, unless another noun follows
 
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"(?<!-)\b[^\W\d_]+\b(?!-)")  # "red-orange" is neither
 _NO_NOUN = frozenset(
     "a an the on in at to of with and or by near next behind under over above below from that which who is are beside "
     "between inside for".split()

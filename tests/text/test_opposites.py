@@ -19,6 +19,8 @@ from glip.text.opposites import opposite_texts
             (("the green car", "the white car", "the black car"),),
             id="a colour becomes three others",
         ),
+        pytest.param("the red-orange coat", (), id="half of a word is none"),
+        pytest.param("the car near the tree", (), id="what stands near another thing is not far from it"),
         pytest.param("the orange on the table", (), id="an orange may be a fruit"),
         pytest.param("an orange", (), id="an orange at the end is one"),
         pytest.param(
