@@ -253,7 +253,7 @@ def test_two_processes_with_half_the_batch_each_are_one(data: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_small_network_names_combinations_that_it_has_never_seen(tmp_path: Path) -> None:
-    seen = draw_folders(tmp_path / "seen", all_combinations() - HELD_OUT, count=40, seed=1)
+    seen = draw_folders(tmp_path / "seen", all_combinations() - HELD_OUT, count=120, seed=1)
     draw_folders(tmp_path / "new", all_combinations(), count=12, seed=2)
     config = config_of(
         seen,
