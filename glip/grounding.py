@@ -176,8 +176,9 @@ class Grounder:
     ) -> Detections | list[Detections]:
         """Find the one thing that an expression describes.
 
-        Every token of it counts alike, whatever the rules say of phrases (`PostProcessor.for_expressions`), but for
-        those that have an opposite, such as sides, sizes and colours: the rule `contrast` says how much they count.
+        Every token of it counts alike, whatever the rules say of phrases (`PostProcessor.for_expressions`). Where the
+        rules say so (`contrast`), sides, sizes and colours are weighed against their opposites; scores of such an
+        expression cannot be compared with those of `ground`.
 
         Args:
             images: one picture, or a list.
@@ -207,7 +208,7 @@ class Grounder:
             prompts: one for each.
             truncate: whether a caption that is too long is cut, as the published evaluation does: phrases beyond the
                 limit find nothing. Else it is an error.
-            expressions: whether each prompt's only phrase is an expression, to be weighed as `refer` does.
+            expressions: whether each prompt is an expression, to be looked for as `refer` does.
 
         Returns:
             One `Detections` a picture with all scores, best first.
@@ -217,7 +218,7 @@ class Grounder:
             PromptError: a caption is too long.
             ImageError: a picture cannot be read.
         """
-        search = self._search()
+        search = self._search(rules=self.rules.for_expressions() if expressions else None)
         ask = search.expressions if expressions else search.prompts
         return [self._calibrate(found) for found in ask(images, prompts, truncate=truncate)]
 

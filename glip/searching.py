@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from glip.detection.contrast import as_one_token, contrast
+from glip.detection.contrast import contrast
 from glip.detection.nms import suppress
 from glip.detection.postprocess import PostProcessor, aggregate_scores
 from glip.errors import ConfigError, ShapeError
@@ -86,9 +86,7 @@ class Search:
         """
         if len(prompts) != len(pictures):
             raise ShapeError(f"each image needs its caption, got {len(prompts)} for {len(pictures)} images")
-        words = tokenize_prompts(
-            prompts, self.processor.tokenizer, max_tokens=self.processor.max_tokens, truncate=truncate
-        )
+        words = self._tokens(prompts, truncate=truncate)
         found = [Detections.empty()] * len(pictures)
         for places, read in read_in_batches(pictures, self.batch_size):
             levels, sizes, originals = self.encode(read)
@@ -106,7 +104,7 @@ class Search:
 
         Args:
             pictures: what `read_image` reads.
-            prompts: one expression for each, as its only phrase.
+            prompts: one expression for each; the whole caption is its only phrase.
             truncate: whether an expression that is too long is cut; else it is an error.
 
         Raises:
@@ -114,30 +112,52 @@ class Search:
             PromptError: an expression is too long.
             ImageError: a picture cannot be read.
         """
-        variants = [opposite_texts(prompt.caption) if self.rules.contrast else () for prompt in prompts]
-        if not any(variants) or len(prompts) != len(pictures):
+        variants = [_opposites(prompt) if self.rules.contrast else () for prompt in prompts]
+        plain = [place for place, groups in enumerate(variants) if not groups]
+        if len(plain) == len(prompts) or len(prompts) != len(pictures):
             return self.prompts(pictures, prompts, truncate=truncate)
-        return [
-            self._against_opposites(picture, prompt, groups, truncate=truncate)
-            for picture, prompt, groups in zip(pictures, prompts, variants, strict=True)
-        ]
+        words = self._tokens(prompts, truncate=truncate)
+        found = [Detections.empty()] * len(prompts)
+        if plain:
+            some = self.prompts([pictures[p] for p in plain], [prompts[p] for p in plain], truncate=truncate)
+            for place, one in zip(plain, some, strict=True):
+                found[place] = one
+        for place, groups in enumerate(variants):
+            if groups:
+                found[place] = self._weighed(pictures[place], prompts[place], words.rows([place]), groups)
+        return found
 
-    def _against_opposites(
-        self, picture: ImageInput, prompt: Prompt, groups: Sequence[Sequence[str]], *, truncate: bool
+    def _weighed(
+        self, picture: ImageInput, prompt: Prompt, words: TokenizedPrompts, groups: Sequence[Sequence[str]]
     ) -> Detections:
-        asked = [prompt, *(prompt_from_expression(text) for group in groups for text in group)]
-        words = tokenize_prompts(
-            asked, self.processor.tokenizer, max_tokens=self.processor.max_tokens, truncate=truncate
-        )
+        """One picture's expression against its opposites; those that are too long to be asked count for nothing."""
         levels, sizes, originals = self.encode([read_image(picture)])
-        output = self.ask(levels, sizes.expand(len(asked), 2), words)
-        scores = [
+        output = self.ask(levels, sizes, words)
+        if not words.token_maps[0].any():
+            return self.rules(output, [prompt], words.token_maps, originals)[0]
+        asked = self._tokens([prompt_from_expression(text) for group in groups for text in group], truncate=True)
+        number = torch.arange(len(groups)).repeat_interleave(torch.tensor([len(group) for group in groups]))
+        kept = [place for place, token_map in enumerate(asked.token_maps) if token_map.any()]
+        scores = self._scores(output, words)
+        step = captions_per_pass(self.model.device)
+        for start in range(0, len(kept), step):
+            rows = asked.rows(kept[start : start + step])
+            scores += self._scores(self.ask(levels, sizes.expand(len(rows.token_maps), 2), rows), rows)
+        counts = number[kept].unique(return_counts=True)[1].tolist()
+        weighed = contrast(torch.stack(scores), counts, self.rules.contrast).sigmoid()
+        return self.rules.from_scores(output, weighed[:, None], prompt, originals[0])
+
+    def _scores(self, output: GlipOutput, words: TokenizedPrompts) -> list[Tensor]:
+        """Of each caption's only phrase, `(A,)`."""
+        return [
             aggregate_scores(logits.float(), token_map, self.rules.aggregation)[:, 0]
             for logits, token_map in zip(output.alignment_logits, words.token_maps, strict=True)
         ]
-        weighed = contrast(torch.stack(scores), [len(group) for group in groups], self.rules.contrast)
-        (found,) = self.rules(as_one_token(output, weighed), [prompt], [torch.ones(1, 1, dtype=torch.bool)], originals)
-        return found
+
+    def _tokens(self, prompts: Sequence[Prompt], *, truncate: bool) -> TokenizedPrompts:
+        return tokenize_prompts(
+            prompts, self.processor.tokenizer, max_tokens=self.processor.max_tokens, truncate=truncate
+        )
 
     @torch.inference_mode()
     def vocabulary(self, pictures: Sequence[ImageInput], vocabulary: Vocabulary) -> list[Detections]:
@@ -232,6 +252,13 @@ class Search:
             words=None if features is None else features.to(device, self.model.dtype),
             output_features=output_features,
         )
+
+
+def _opposites(prompt: Prompt) -> tuple[tuple[str, ...], ...]:
+    """Variants of a caption that is one phrase as a whole; none of any other."""
+    caption = prompt.caption
+    whole = (len(caption) - len(caption.lstrip()), len(caption.rstrip()))
+    return opposite_texts(caption) if [phrase.spans for phrase in prompt.phrases] == [(whole,)] else ()
 
 
 def head_of(model: GlipModel, name: str) -> nn.Module:

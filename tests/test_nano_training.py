@@ -18,19 +18,19 @@ LOWER_BAR = 0.50  # recall@1 on realground dev after a quarter of an hour; the s
 
 
 def test_a_stage_becomes_a_command_line() -> None:
-    stage = Stage("h", "start_nano", options={"steps": 5, "earlier": "dg", "boxed": ["x.json", "y.json"]})
+    stage = Stage(name="h", tool="start_nano", options={"steps": 5, "earlier": "dg", "boxed": ["x.json", "y.json"]})
     words = command(stage, Path("runs"), ["--data=photos"])
     assert Path(words[0]).name == "start_nano.py"
     assert words[1:] == [
         *("--steps", "5", "--earlier", "runs/dg", "--boxed", "x.json", "y.json"),
-        *("--data=photos", "--output", "runs/h"),
+        *("--data=photos", "--output", "runs/h.partial"),
     ]
 
 
 def test_a_mean_of_two_stages_needs_no_materials() -> None:
-    stage = Stage("dg", "mix_models", models=("d", "g"), options={"share": 0.5})
+    stage = Stage(name="dg", tool="mix_models", models=("d", "g"), options={"share": 0.5})
     words = command(stage, Path("runs"), ["--data=photos"])
-    assert words[1:] == ["runs/d", "runs/g", "--share", "0.5", "--output", "runs/dg"]
+    assert words[1:] == ["runs/d", "runs/g", "--share", "0.5", "--output", "runs/dg.partial"]
 
 
 @pytest.mark.parametrize("name", ["nano.yaml", "nano_quick.yaml"])
@@ -41,38 +41,66 @@ def test_the_recipes_of_the_repository_can_be_read(name: str) -> None:
     assert (recipe.threshold, recipe.rules) == (shipped.threshold, shipped.rules)
 
 
+def test_an_option_without_a_value_is_a_single_word() -> None:
+    words = command(Stage(name="a", tool="start_nano", options={"labelled": True}), Path("runs"), [])
+    assert words[1:] == ["--labelled", "--output", "runs/a.partial"]
+
+
 @pytest.mark.parametrize(
-    ("stage", "message"),
+    ("stages", "message"),
     [
-        pytest.param("{name: a, tool: rm}", "stage a: tool must be one of", id="no such tool"),
-        pytest.param("{name: a, tool: mix_models, models: [b, c]}", "'b' is no stage before it", id="no such stage"),
-        pytest.param("{name: a, tool: start_nano, options: {earlier: z}}", "'z' is no stage", id="no earlier stage"),
+        pytest.param("[]", "stages: ", id="no stage at all"),
+        pytest.param("[{name: a, tool: rm}]", "stages.0.tool: .*'start_nano', 'teach_nano'", id="no such tool"),
+        pytest.param("[{name: a, tool: mix_models, models: [b, c]}]", "'b' is no stage before it", id="no such stage"),
+        pytest.param("[{name: a, tool: start_nano, options: {earlier: z}}]", "'z' is no stage", id="no earlier stage"),
+        pytest.param("[{name: a, tool: mix_models, models: dg}]", "stages.0.models: ", id="a word for a list of them"),
+        pytest.param("[{name: a, tool: start_nano, step: 5}]", "stages.0.step: ", id="an unknown name"),
+        pytest.param(
+            "[{name: a, tool: start_nano}, {name: a, tool: start_nano}]", "two stages 'a'", id="one name for two stages"
+        ),
+        pytest.param(
+            "[{name: a, tool: start_nano}]\nrules: {compettion: 1}", "unknown rule 'compettion'", id="a misspelt rule"
+        ),
     ],
 )
-def test_a_recipe_that_cannot_be_followed_is_refused(stage: str, message: str, tmp_path: Path) -> None:
+def test_a_recipe_that_cannot_be_followed_is_refused(stages: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
-    file.write_text(f"threshold: 0.5\nrules: {{}}\nstages: [{stage}]\n")
+    rules = "" if "rules" in stages else "rules: {}\n"
+    file.write_text(f"threshold: 0.5\n{rules}stages: {stages}\n")
     with pytest.raises(ConfigError, match=message):
         read_recipe(file)
 
 
+@pytest.fixture
+def recipe() -> Recipe:
+    stages = (Stage(name="a", tool="start_nano"), Stage(name="b", tool="start_nano", options={"earlier": "a"}))
+    return Recipe(stages=stages, threshold=0.3, rules={"competition": 1.0})
+
+
 def test_what_is_there_is_not_made_again_and_the_last_stage_gets_the_rules(
-    predictor: Predictor, tmp_path: Path
+    recipe: Recipe, predictor: Predictor, tmp_path: Path
 ) -> None:
-    recipe = Recipe(
-        (Stage("a", "start_nano"), Stage("b", "start_nano", options={"earlier": "a"})), 0.3, {"competition": 1.0}
-    )
     (tmp_path / "a").mkdir()
+    (tmp_path / "b.partial").mkdir()  # of a run that was interrupted
     asked: list[str] = []
 
     def run(words: Sequence[str]) -> None:
         asked.append(words[-1])
+        assert not Path(words[-1]).exists()
         predictor.processor.save_pretrained(words[-1])
 
     last = retrain(recipe, tmp_path, [], run)
-    assert asked == [str(tmp_path / "b")]
+    assert asked == [str(tmp_path / "b.partial")]
+    assert not (tmp_path / "b.partial").exists()
     saved = json.loads((last / "processor_config.json").read_text())
     assert (saved["threshold"], saved["rules"]) == (0.3, {"competition": 1.0})
+
+
+def test_a_folder_of_another_recipe_is_refused(recipe: Recipe, predictor: Predictor, tmp_path: Path) -> None:
+    retrain(recipe, tmp_path, [], lambda words: predictor.processor.save_pretrained(words[-1]) and None)
+    quick = Recipe(stages=recipe.stages[:1], threshold=0.3, rules={})
+    with pytest.raises(ConfigError, match="was begun by another recipe"):
+        retrain(quick, tmp_path, [], lambda _: None)
 
 
 @pytest.mark.slow

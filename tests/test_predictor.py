@@ -4,6 +4,7 @@ Boxes are xyxy pixels of the upright original, best first. How many classes ther
 many go through the network together changes nothing.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from glip.predictor import Predictor, published_processor
 from glip.processing import GlipImageProcessor, GlipProcessor
 from glip.structures.boxes import pairwise_iou
 from glip.structures.detections import Detections
+from glip.text.prompts import prompt_from_caption, prompt_from_expression
 from glip.text.tokens import pack_labels
 from glip.weights.folder import find_model
 from tests.cli.quick import quick_predictor
@@ -241,27 +243,57 @@ def test_refer_gives_exactly_one_box_whatever_its_score(quick: Predictor, cat: I
     assert found.phrases == (expression,)
 
 
-def test_refer_weighs_words_that_have_opposites(quick: Predictor, cat: Image.Image) -> None:
-    plain, weighing = (
-        Predictor(quick.model, quick.processor, rules=quick.processor.post_processor(contrast=weight))
-        for weight in (0.0, 50.0)
-    )
+def contrasting(predictor: Predictor, weight: float, **changes: Any) -> Predictor:
+    processor = copy.copy(predictor.processor)
+    for name, value in changes.items():
+        setattr(processor, name, value)
+    return Predictor(predictor.model, processor, rules=processor.post_processor(contrast=weight), batch_size=2)
 
+
+def test_refer_weighs_words_that_have_opposites(quick: Predictor, cat: Image.Image) -> None:
     def way(predictor: Predictor) -> float:
         """How far the middle of the answer moves to the right, in pixels, when the side's word does."""
         boxes = [predictor.refer(cat, f"the cat on the {side}").boxes[0] for side in ("left", "right")]
         (left, right) = (float(box[0] + box[2]) / 2 for box in boxes)
         return right - left
 
+    plain, weighing = contrasting(quick, 0.0), contrasting(quick, 10.0)
     assert way(weighing) > way(plain) + 20
     assert_same(weighing.refer(cat, "a cat"), plain.refer(cat, "a cat"))
 
 
 def test_refer_weighs_each_picture_of_a_list_alone(quick: Predictor, cat: Image.Image) -> None:
-    pictures, expressions = [cat, cat.rotate(180)], ["the cat on the left", "the small cat"]
-    together = quick.refer(pictures, expressions)
+    weighing = contrasting(quick, 3.0)
+    pictures, expressions = [cat, cat.rotate(180), cat], ["the cat on the left", "the small cat", "a cat"]
+    together = weighing.refer(pictures, expressions)
     for found, picture, expression in zip(together, pictures, expressions, strict=True):
-        assert_same(found, quick.refer(picture, expression))
+        assert_same(found, weighing.refer(picture, expression))
+
+
+def test_expressions_are_found_as_refer_finds_them_and_phrases_are_not(quick: Predictor, cat: Image.Image) -> None:
+    weighing, expression = contrasting(quick, 3.0), "the cat on the left"
+    (found,) = weighing.find([cat], [prompt_from_expression(expression)], expressions=True)
+    assert_same(found[:1], weighing.refer(cat, expression))
+    two = prompt_from_caption("a cat on the left of a dog", ["a cat", "a dog"])
+    (weighed,) = weighing.find([cat], [two], expressions=True)
+    (plain,) = contrasting(quick, 0.0).find([cat], [two], expressions=True)
+    assert_same(weighed, plain)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        pytest.param("the closest cat", id="an opposite that is too long to be asked counts for nothing"),
+        pytest.param("the left cat on a very big chair", id="an expression that is too long finds nothing"),
+    ],
+)
+def test_what_does_not_fit_is_not_weighed(quick: Predictor, cat: Image.Image, expression: str) -> None:
+    prompt = prompt_from_expression(expression)
+    answers = [
+        contrasting(quick, weight, max_tokens=5).find([cat], [prompt], truncate=True, expressions=True)[0]
+        for weight in (0.0, 3.0)
+    ]
+    assert_same(*answers)
 
 
 def test_refer_gives_the_best_box_of_its_phrase(quick: Predictor, cat: Image.Image) -> None:

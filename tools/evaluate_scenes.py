@@ -48,7 +48,8 @@ def scene_metrics(
     predictor: Predictor, cutouts: Sequence[CutOut], backgrounds: Sequence[Path], count: int, seed: int
 ) -> Record:
     """COCO metrics of names in composed scenes; each prompt holds a scene's names and some others."""
-    find = predictor.segment if "masks" in predictor.model.config.heads else predictor.detect
+    has_masks = "masks" in predictor.model.config.heads
+    find = predictor.segment if has_masks else predictor.detect
     names = sorted({cutout.name for cutout in cutouts})
     ids = {name: index + 1 for index, name in enumerate(names)}
     images: list[Record] = []
@@ -70,7 +71,7 @@ def scene_metrics(
     categories = [{"id": ids[name], "name": name} for name in names]
     content = {"images": images, "annotations": truths, "categories": categories}
     report = {"scenes": count, "names": len({truth["category_id"] for truth in truths})}
-    shapes: tuple[Shape, ...] = ("bbox", "segm") if find == predictor.segment else ("bbox",)
+    shapes: tuple[Shape, ...] = ("bbox", "segm") if has_masks else ("bbox",)
     return report | {f"{shape} AP50": coco_metrics(content, results, shape=shape)["AP50"] for shape in shapes}
 
 
@@ -121,7 +122,7 @@ def main() -> None:
     held_out = yaml.safe_load(arguments.held_out.read_text())
     cutouts, backgrounds = read_cutouts(arguments.cutouts), read_backgrounds(arguments.cutouts)
     loaded = Predictor.from_pretrained(arguments.model)
-    everything = loaded.processor.post_processor(max_detections=1000).for_expressions()
+    everything = loaded.processor.post_processor(max_detections=1000)
     predictor = Predictor(loaded.model, loaded.processor, rules=everything)
     report: Record = {}
     for kind, is_new in (("trained names", False), ("held-out names", True)):

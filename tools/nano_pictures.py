@@ -55,7 +55,7 @@ class PictureTeacher:
     """Trains fusion, DyConv and the box head, and the words where asked to, while NanoDet-g stays as it is.
 
     Args:
-        model: whose words are learnt.
+        model: what tools/start_nano.py made.
         processor: its processor.
         classifier: weight `(124, 128)` and bias `(124,)` of NanoDet-g's outputs.
         phrases: what captions of photos are drawn from.
@@ -154,7 +154,8 @@ class PictureTeacher:
         """What learns, by its learning rate; everything else is frozen.
 
         Args:
-            words: multiplies the rates of the text layers and of the word projection; 0 leaves them as they are.
+            words: multiplies the rates of everything that only words go through: text layers, norms, projection and
+                biases; 0 leaves it as it is.
         """
         for weight in self.model.parameters():
             weight.requires_grad_(False)

@@ -5,49 +5,53 @@
 
 A recipe lists stages. Each is a tool of this folder with its options, and writes OUTPUT/NAME; `models` and the option
 `earlier` name stages before it. The last one gets the recipe's `threshold` and `rules`, and `Predictor` loads it. An
-interrupted stage leaves nothing and is started again.
+interrupted stage leaves OUTPUT/NAME.partial and is started again. A folder belongs to one recipe.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import yaml
+from pydantic import BaseModel, Field, model_validator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from glip.detection.postprocess import PostProcessor
+from glip.engine.config import read_mapping, validated
 from glip.errors import ConfigError, GlipError
+from glip.files import write_text
 from glip.processing import GlipProcessor
 
-MATERIALS = ("start_nano", "teach_nano")  # tools that read detector, text encoder and photos
-TOOLS = (*MATERIALS, "mix_models")
-STAGES = ("earlier",)  # options whose value is a stage
+NEED_MATERIALS = ("start_nano", "teach_nano")  # tools that read detector, text encoder and photos
+TOOLS = (*NEED_MATERIALS, "mix_models")
+STAGE_OPTIONS = ("earlier",)  # whose value is a stage
+RECIPE = "recipe.yaml"  # in the output folder: what it was made by
 Run = Callable[[Sequence[str]], None]
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(BaseModel, frozen=True, extra="forbid"):
     """One call of a tool.
 
     Attributes:
         name: of its output.
-        tool: a key of `TOOLS`.
+        tool: one of `TOOLS`.
         models: earlier stages that it starts from, in the tool's order.
-        options: other words of its command line; lists become several words.
+        options: other words of its command line; a list becomes several words, true a word without a value.
     """
 
     name: str
-    tool: str
+    tool: Literal["start_nano", "teach_nano", "mix_models"]
     models: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(BaseModel, frozen=True, extra="forbid"):
     """How a model is made, and how its answers are read.
 
     Attributes:
@@ -56,29 +60,36 @@ class Recipe:
         rules: of its detections, as `PostProcessor` takes them.
     """
 
-    stages: tuple[Stage, ...]
-    threshold: float
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    threshold: float = Field(ge=0, le=1)
     rules: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        known: list[str] = []
+        for stage in self.stages:
+            if stage.name in known:
+                raise ValueError(f"there are two stages {stage.name!r}; each needs a name of its own")
+            options = [stage.options[option] for option in STAGE_OPTIONS if option in stage.options]
+            for name in (*stage.models, *options):
+                if name not in known:
+                    raise ValueError(f"stage {stage.name}: {name!r} is no stage before it; those are {known}")
+            known.append(stage.name)
+        unknown = sorted(self.rules.keys() - {field.name for field in fields(PostProcessor)})
+        if unknown:
+            raise ValueError(f"rules: unknown rule {unknown[0]!r}")
+        PostProcessor(**self.rules)
+        return self
 
 
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
     Raises:
-        ConfigError: a stage names no tool of this folder, or no stage before it.
+        FileError: there is no such file.
+        ConfigError: a name is unknown, or a value impossible; the message says which.
     """
-    content = yaml.safe_load(path.read_text())
-    stages: list[Stage] = []
-    for record in content["stages"]:
-        stage = Stage(**{**record, "models": tuple(record.get("models", ()))})
-        if stage.tool not in TOOLS:
-            raise ConfigError(f"{path}: stage {stage.name}: tool must be one of {list(TOOLS)}, got {stage.tool!r}")
-        known = [before.name for before in stages]
-        for name in (*stage.models, *(stage.options[option] for option in STAGES if option in stage.options)):
-            if name not in known:
-                raise ConfigError(f"{path}: stage {stage.name}: {name!r} is no stage before it; those are {known}")
-        stages.append(stage)
-    return Recipe(tuple(stages), content["threshold"], content["rules"])
+    return validated(Recipe, str(path), read_mapping(path), {})
 
 
 def command(stage: Stage, output: Path, materials: Sequence[str]) -> list[str]:
@@ -91,10 +102,14 @@ def command(stage: Stage, output: Path, materials: Sequence[str]) -> list[str]:
     """
     words = [str(Path(__file__).with_name(f"{stage.tool}.py")), *(str(output / name) for name in stage.models)]
     for name, value in stage.options.items():
-        values = value if isinstance(value, list) else [value]
+        values = [] if value is True else value if isinstance(value, list) else [value]
         words += [f"--{name.replace('_', '-')}"]
-        words += [str(output / one) if name in STAGES else str(one) for one in values]
-    return [*words, *(materials if stage.tool in MATERIALS else ()), "--output", str(output / stage.name)]
+        words += [str(output / one) if name in STAGE_OPTIONS else str(one) for one in values]
+    return [*words, *(materials if stage.tool in NEED_MATERIALS else ()), "--output", str(output / _partial(stage))]
+
+
+def _partial(stage: Stage) -> str:
+    return f"{stage.name}.partial"
 
 
 def retrain(recipe: Recipe, output: Path, materials: Sequence[str], run: Run) -> Path:
@@ -108,10 +123,20 @@ def retrain(recipe: Recipe, output: Path, materials: Sequence[str], run: Run) ->
 
     Returns:
         The last stage's folder.
+
+    Raises:
+        ConfigError: the folder was begun by another recipe.
     """
+    begun = output / RECIPE
+    if begun.is_file() and read_recipe(begun).stages != recipe.stages:
+        raise ConfigError(f"{output}: was begun by another recipe, {begun}; give a new folder")
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(begun, yaml.safe_dump(recipe.model_dump(mode="json")))
     for stage in recipe.stages:
         if not (output / stage.name).exists():
+            shutil.rmtree(output / _partial(stage), ignore_errors=True)  # of a run that was interrupted
             run(command(stage, output, materials))
+            (output / _partial(stage)).rename(output / stage.name)
     last = output / recipe.stages[-1].name
     processor: GlipProcessor = GlipProcessor.from_pretrained(last)
     processor.threshold, processor.rules = recipe.threshold, recipe.rules

@@ -1,8 +1,8 @@
 """An expression against its opposites: what a single word of it adds to a position's score.
 
-Two boxes of one kind of thing have nearly the same score by an expression's noun, and which is higher hangs on what has
-nothing to do with the words that tell them apart. The same expression with such a word turned into its opposite has the
-noun's score, too; the difference is what the word adds, and may count more than once. (Ho and Salimans 2022,
+Of two things of one kind, an expression's noun says nearly the same, and which score is higher depends on how well each
+is seen rather than on the words that tell them apart. With such a word turned into its opposite, the expression has the
+same noun; the difference of both scores is what the word adds, and it may count more than once. (Ho and Salimans 2022,
 Classifier-free diffusion guidance, equation 6, weighs a condition like this.)
 """
 
@@ -11,9 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from glip.structures.output import GlipOutput
-
-MARGIN = 3.0  # positions whose score is lower than the best one's by more than this logit cannot gain
+MARGIN = 3.0  # in logits; what scores less than the best position by more is another kind of thing, and cannot gain
 LEAST = 1e-5  # probability
 
 
@@ -29,29 +27,10 @@ def contrast(scores: Tensor, groups: Sequence[int], weight: float) -> Tensor:
         `(A,)` logits: of the expression, plus `weight` times what its logit has more than the mean of each group's. A
         position that the expression can hardly mean (`MARGIN`) may lose by that, not gain.
     """
-    own, *others = scores.clamp(LEAST, 1 - LEAST).logit()
+    own, others = (part.clamp(LEAST, 1 - LEAST).logit() for part in (scores[0], scores[1:]))
     added = torch.zeros_like(own)
-    for group in torch.stack(others).split(list(groups)) if others else ():
+    for group in others.split(list(groups)):
         added += own - group.mean(dim=0)
     can_gain = own >= own.max() - MARGIN if len(own) else own.bool()
-    weighted: Tensor = own + weight * torch.where(can_gain, added, added.clamp(max=0))
-    return weighted
-
-
-def as_one_token(output: GlipOutput, logits: Tensor) -> GlipOutput:
-    """The first image's answer with one token, so that rules can make detections of it.
-
-    Args:
-        output: of the network.
-        logits: `(A,)` of that token.
-    """
-    return GlipOutput(
-        alignment_logits=logits[None, :, None],
-        box_deltas=output.box_deltas[:1],
-        centerness_logits=output.centerness_logits[:1],
-        level_shapes=output.level_shapes,
-        strides=output.strides,
-        image_sizes=output.image_sizes[:1],
-        input_ids=output.input_ids[:1, :1],
-        attention_mask=output.attention_mask[:1, :1],
-    )
+    weighed: Tensor = own + weight * torch.where(can_gain, added, added.clamp(max=0))
+    return weighed

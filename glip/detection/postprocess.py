@@ -20,6 +20,7 @@ from glip.structures.prompt import Prompt
 Aggregation = Literal["mean", "max"] | float
 """How a phrase's score comes from its tokens' probabilities; a number p is their power mean: 1 the mean, more and more
 the best."""
+MAX_CONTRAST = 10  # more makes certainties of scores, which nothing tells apart
 Candidates = tuple[Tensor, Tensor, Tensor]
 """boxes `(N, 4)` xyxy pixels of the network's image, scores `(N,)`, labels `(N,)`."""
 
@@ -33,24 +34,25 @@ class PostProcessor:
         aggregation: a phrase's score is the mean, the best, or a power mean of its tokens' probabilities.
         competition: how much a phrase's score at a position suffers where another phrase of the caption has a higher
             one: it is multiplied by its share of that one, to this power. 0, the published rule, for not at all.
-        contrast: how often a word of an expression counts more that has an opposite (`glip.detection.contrast`); 0, the
-            published rule, for like any other. Of expressions only: what `refer` is asked, and RefCOCO.
         candidates_per_level: the best so many of each pyramid level go on.
         nms_threshold: on IoU; above it the lower score goes.
         class_agnostic: whether boxes of other phrases suppress too.
         legacy_iou: whether NMS counts sides one pixel longer, as the published models do.
         max_detections: of one image and one caption.
+        contrast: what a word with an opposite adds to an expression's logit is added so many times more, at most
+            `MAX_CONTRAST` (`glip.detection.contrast`); 0, the published rule, adds nothing. Of expressions only: what
+            `refer` is asked, and RefCOCO.
     """
 
     candidate_threshold: float = 0.05
     aggregation: Aggregation = "mean"
     competition: float = 0.0
-    contrast: float = 0.0
     candidates_per_level: int = 1000
     nms_threshold: float = 0.6
     class_agnostic: bool = False
     legacy_iou: bool = True
     max_detections: int = 100
+    contrast: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse impossible rules."""
@@ -62,10 +64,10 @@ class PostProcessor:
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {value!r}")
-        for name in ("competition", "contrast"):
-            value = getattr(self, name)
-            if not _is_number(value) or value < 0:
-                raise ConfigError(f"{name} must be a number, at least 0, got {value!r}")
+        if not _is_number(self.competition) or self.competition < 0:
+            raise ConfigError(f"competition must be a number, at least 0, got {self.competition!r}")
+        if not _is_number(self.contrast) or not 0 <= self.contrast <= MAX_CONTRAST:
+            raise ConfigError(f"contrast must be a number from 0 to {MAX_CONTRAST}, got {self.contrast!r}")
         for name in ("candidates_per_level", "max_detections"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -103,15 +105,27 @@ class PostProcessor:
         detections = []
         for index, prompt in enumerate(prompts):
             boxes, scores, labels = self.decode(output, index, token_maps[index])
-            found = Detections(
-                scale_boxes(boxes, sizes[index], original_sizes[index]).cpu(),
-                scores.cpu(),
-                torch.tensor(prompt.labels, dtype=torch.int64)[labels.cpu()],
-                _indexable_texts(prompt),
-                _indexable_spans(prompt),
-            )
-            detections.append(apply_threshold(found, threshold))
+            boxes = scale_boxes(boxes, sizes[index], original_sizes[index])
+            detections.append(apply_threshold(_detections(boxes, scores, labels, prompt), threshold))
         return detections
+
+    def from_scores(
+        self, output: GlipOutput, phrase_scores: Tensor, prompt: Prompt, original_size: tuple[int, int]
+    ) -> Detections:
+        """The first image's detections by scores that were made elsewhere.
+
+        Args:
+            output: of the network.
+            phrase_scores: `(A, P)` in `[0, 1]`.
+            prompt: of the first image.
+            original_size: its (height, width) before it was resized.
+
+        Returns:
+            All of them, best first, boxes in pixels of the original image.
+        """
+        height, width = output.image_sizes[0].tolist()
+        boxes, scores, labels = self._decode(output, 0, phrase_scores)
+        return _detections(scale_boxes(boxes, (height, width), original_size), scores, labels, prompt)
 
     def decode(self, output: GlipOutput, index: int, token_map: Tensor) -> Candidates:
         """The detections of one image, in the network's image frame.
@@ -124,9 +138,11 @@ class PostProcessor:
         Returns:
             boxes `(N, 4)` xyxy pixels, scores `(N,)`, labels `(N,)` as rows of the token map; best first.
         """
-        anchors = make_anchors(output.level_shapes, output.strides, device=output.box_deltas.device)
         phrase_scores = aggregate_scores(output.alignment_logits[index].float(), token_map, self.aggregation)
-        phrase_scores = compete(phrase_scores, self.competition)
+        return self._decode(output, index, compete(phrase_scores, self.competition))
+
+    def _decode(self, output: GlipOutput, index: int, phrase_scores: Tensor) -> Candidates:
+        anchors = make_anchors(output.level_shapes, output.strides, device=output.box_deltas.device)
         centerness = output.centerness_logits[index].float().sigmoid()
         deltas = output.box_deltas[index].float()
         size = (int(output.image_sizes[index, 0]), int(output.image_sizes[index, 1]))
@@ -220,6 +236,16 @@ def _share(threshold: float) -> float:
     if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise ConfigError(f"a threshold must be a number from 0 to 1, got {threshold!r}")
     return float(threshold)
+
+
+def _detections(boxes: Tensor, scores: Tensor, labels: Tensor, prompt: Prompt) -> Detections:
+    return Detections(
+        boxes.cpu(),
+        scores.cpu(),
+        torch.tensor(prompt.labels, dtype=torch.int64)[labels.cpu()],
+        _indexable_texts(prompt),
+        _indexable_spans(prompt),
+    )
 
 
 def _indexable_texts(prompt: Prompt) -> tuple[str, ...]:

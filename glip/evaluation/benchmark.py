@@ -56,7 +56,7 @@ class Benchmark(ABC):
         name: of the benchmark, as results name it.
         key_fields: what identifies a prediction.
         fields: what a prediction must have.
-        expressions: whether each question is words that all describe one thing (`PostProcessor.for_expressions`).
+        expressions: whether each question is words that all describe one thing, to be looked for as `refer` does.
         max_detections: of one caption; None for the model's own number.
     """
 

@@ -301,6 +301,8 @@ def test_no_images_have_no_answers() -> None:
         pytest.param({"nms_threshold": float("nan")}, r"nms_threshold must be in \[0, 1\], got nan", id="no number"),
         pytest.param({"competition": -0.5}, "a number, at least 0, got -0.5", id="help instead of competition"),
         pytest.param({"competition": "much"}, "a number, at least 0, got 'much'", id="a word for a number"),
+        pytest.param({"contrast": -1}, "contrast must be a number from 0 to 10, got -1", id="less than no contrast"),
+        pytest.param({"contrast": 50}, "contrast must be a number from 0 to 10, got 50", id="only certainties"),
         pytest.param({"aggregation": None}, "at least 1, got None", id="nothing for a power"),
         pytest.param({"aggregation": float("inf")}, "at least 1, got inf", id="a power without an end"),
         pytest.param(
