@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from glip.detection.postprocess import PostProcessor
-from glip.engine.config import read_mapping, validated
+from glip.engine.config import read_mapping
 from glip.errors import ConfigError, GlipError
 from glip.files import write_text
 from glip.processing import GlipProcessor
@@ -89,7 +89,13 @@ def read_recipe(path: Path) -> Recipe:
         FileError: there is no such file.
         ConfigError: a name is unknown, or a value impossible; the message says which.
     """
-    return validated(Recipe, str(path), read_mapping(path), {})
+    content = read_mapping(path)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {place + ': ' if place else ''}{first['msg']}") from None
 
 
 def command(stage: Stage, output: Path, materials: Sequence[str]) -> list[str]:

@@ -12,8 +12,10 @@ COLOURS = {
     "yellow": (240, 220, 50),
     "purple": (140, 50, 170),
     "orange": (250, 140, 30),
+    "black": (30, 30, 30),
+    "white": (235, 235, 235),
 }
-SHAPES = ("circle", "square", "triangle", "cross", "ring", "bar")
+SHAPES = ("circle", "square", "triangle", "cross", "ring", "bar", "diamond", "frame")
 HELD_OUT = {(colour, shape) for colour, shape in zip(COLOURS, SHAPES, strict=True)}
 SIDE = 64
 
@@ -37,6 +39,12 @@ def draw_shape(colour: tuple[int, int, int], shape: str, draw: random.Random) ->
     elif shape == "cross":
         pencil.rectangle((x + third, y, x + 2 * third, y + size), fill=fill)
         pencil.rectangle((x, y + third, x + size, y + 2 * third), fill=fill)
+    elif shape == "diamond":
+        pencil.polygon(
+            [(x + size / 2, y), (x + size, y + size / 2), (x + size / 2, y + size), (x, y + size / 2)], fill=fill
+        )
+    elif shape == "frame":
+        pencil.rectangle(box, outline=fill, width=round(size / 5))
     elif shape == "ring":
         pencil.ellipse(box, outline=fill, width=round(size / 5))
     else:

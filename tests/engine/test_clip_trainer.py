@@ -253,7 +253,7 @@ def test_two_processes_with_half_the_batch_each_are_one(data: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_small_network_names_combinations_that_it_has_never_seen(tmp_path: Path) -> None:
-    seen = draw_folders(tmp_path / "seen", all_combinations() - HELD_OUT, count=120, seed=1)
+    seen = draw_folders(tmp_path / "seen", all_combinations() - HELD_OUT, count=40, seed=1)
     draw_folders(tmp_path / "new", all_combinations(), count=12, seed=2)
     config = config_of(
         seen,
@@ -277,7 +277,7 @@ def test_a_small_network_names_combinations_that_it_has_never_seen(tmp_path: Pat
         tuple(pictures.images[place] for place in new), tuple(pictures.labels[place] for place in new), pictures.names
     )
     numbers = zero_shot_accuracy(classifier, unseen, 1)
-    assert (numbers["pictures"], numbers["classes"]) == (72, 36)
+    assert (numbers["pictures"], numbers["classes"]) == (96, 64)
     assert numbers["top1"] >= 0.95
     assert zero_shot_accuracy(classifier, pictures, 1)["top1"] >= 0.95
     assert (config.output / "best" / "model.safetensors").is_file()
