@@ -1,9 +1,6 @@
-"""The recipe of glip-nano: what it runs, and that its short version is good enough."""
+"""The recipe of glip-nano: what it runs, and what it refuses."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +11,6 @@ from glip.predictor import Predictor
 from tools.retrain_nano import Recipe, Stage, command, read_recipe, retrain
 
 ROOT = Path(__file__).resolve().parents[1]
-LOWER_BAR = 0.50  # recall@1 on realground dev after a quarter of an hour; the shipped weights have 0.656
 
 
 def test_a_stage_becomes_a_command_line() -> None:
@@ -33,9 +29,8 @@ def test_a_mean_of_two_stages_needs_no_materials() -> None:
     assert words[1:] == ["runs/d", "runs/g", "--share", "0.5", "--output", "runs/dg.partial"]
 
 
-@pytest.mark.parametrize("name", ["nano.yaml", "nano_quick.yaml"])
-def test_the_recipes_of_the_repository_can_be_read(name: str) -> None:
-    recipe = read_recipe(ROOT / "configs" / "recipes" / name)
+def test_the_recipe_of_the_repository_ends_with_the_shipped_rules() -> None:
+    recipe = read_recipe(ROOT / "configs" / "recipes" / "nano.yaml")
     assert recipe.stages[-1].name == "model"
     shipped = Predictor.from_pretrained().processor
     assert (recipe.threshold, recipe.rules) == (shipped.threshold, shipped.rules)
@@ -101,23 +96,3 @@ def test_a_folder_of_another_recipe_is_refused(recipe: Recipe, predictor: Predic
     quick = Recipe(stages=recipe.stages[:1], threshold=0.3, rules={})
     with pytest.raises(ConfigError, match="was begun by another recipe"):
         retrain(quick, tmp_path, [], lambda _: None)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not {"GLIP_NANODET", "GLIP_MINILM", "GLIP_PHOTOS"} <= os.environ.keys(),
-    reason="set GLIP_NANODET, GLIP_MINILM and GLIP_PHOTOS to the materials of docs/explain/default_model.md",
-)
-def test_a_quarter_of_an_hour_makes_a_model_that_finds_half_of_the_phrases(tmp_path: Path) -> None:
-    materials = {name: os.environ[f"GLIP_{name.upper()}"] for name in ("nanodet", "minilm")}
-    photos = os.environ["GLIP_PHOTOS"]
-    words = [f"--{name}={place}" for name, place in (materials | {"data": photos}).items()]
-    recipe = "configs/recipes/nano_quick.yaml"
-    _run("tools/retrain_nano.py", recipe, *words, "--output", str(tmp_path / "nano"))
-    model = str(tmp_path / "nano" / "model")
-    said = _run("tools/evaluate_dev.py", f"--data={photos}", "--sets", "realground", "--model", model)
-    assert json.loads(said)["realground"]["recall@1"] >= LOWER_BAR
-
-
-def _run(*words: str) -> str:
-    return subprocess.run([sys.executable, *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout

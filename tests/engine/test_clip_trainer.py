@@ -253,7 +253,7 @@ def test_two_processes_with_half_the_batch_each_are_one(data: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_small_network_names_combinations_that_it_has_never_seen(tmp_path: Path) -> None:
-    seen = draw_folders(tmp_path / "seen", all_combinations() - HELD_OUT, count=40, seed=1)
+    seen = draw_folders(tmp_path / "seen", all_combinations() - HELD_OUT, count=60, seed=1)
     draw_folders(tmp_path / "new", all_combinations(), count=12, seed=2)
     config = config_of(
         seen,
@@ -262,7 +262,7 @@ def test_a_small_network_names_combinations_that_it_has_never_seen(tmp_path: Pat
         sources=[{"pairs": seen, "kind": "classes", "templates": 1}],
         optimizer={"learning_rate": 2e-3, "backbone_factor": 1.0, "weight_decay": 0.05},
         validation={"classes": tmp_path / "new", "templates": 1, "every": 400},
-        steps=800,
+        steps=1200,
         batch_size=48,
         save_every=400,
         log_every=100,
