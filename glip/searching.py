@@ -84,9 +84,11 @@ class Search:
             PromptError: a caption is too long.
             ImageError: a picture cannot be read.
         """
-        if len(prompts) != len(pictures):
-            raise ShapeError(f"each image needs its caption, got {len(prompts)} for {len(pictures)} images")
-        words = self._tokens(prompts, truncate=truncate)
+        return self._found(pictures, prompts, self._tokens_of_each(pictures, prompts, truncate=truncate))
+
+    def _found(
+        self, pictures: Sequence[ImageInput], prompts: Sequence[Prompt], words: TokenizedPrompts
+    ) -> list[Detections]:
         found = [Detections.empty()] * len(pictures)
         for places, read in read_in_batches(pictures, self.batch_size):
             levels, sizes, originals = self.encode(read)
@@ -112,25 +114,25 @@ class Search:
             PromptError: an expression is too long.
             ImageError: a picture cannot be read.
         """
+        words = self._tokens_of_each(pictures, prompts, truncate=truncate)
         variants = [_opposites(prompt) if self.rules.contrast else () for prompt in prompts]
         plain = [place for place, groups in enumerate(variants) if not groups]
-        if len(plain) == len(prompts) or len(prompts) != len(pictures):
-            return self.prompts(pictures, prompts, truncate=truncate)
-        words = self._tokens(prompts, truncate=truncate)
-        found = [Detections.empty()] * len(prompts)
+        if len(plain) == len(prompts):
+            return self._found(pictures, prompts, words)
+        found = [
+            self._weighed(picture, prompt, words.rows([place]), groups) if groups else Detections.empty()
+            for place, (picture, prompt, groups) in enumerate(zip(pictures, prompts, variants, strict=True))
+        ]
         if plain:
-            some = self.prompts([pictures[p] for p in plain], [prompts[p] for p in plain], truncate=truncate)
+            some = self._found([pictures[p] for p in plain], [prompts[p] for p in plain], words.rows(plain))
             for place, one in zip(plain, some, strict=True):
                 found[place] = one
-        for place, groups in enumerate(variants):
-            if groups:
-                found[place] = self._weighed(pictures[place], prompts[place], words.rows([place]), groups)
         return found
 
     def _weighed(
         self, picture: ImageInput, prompt: Prompt, words: TokenizedPrompts, groups: Sequence[Sequence[str]]
     ) -> Detections:
-        """One picture's expression against its opposites; those that are too long to be asked count for nothing."""
+        """One picture's expression against its opposites, without `finish`; those that are too long do not count."""
         levels, sizes, originals = self.encode([read_image(picture)])
         output = self.ask(levels, sizes, words)
         if not words.token_maps[0].any():
@@ -153,6 +155,13 @@ class Search:
             aggregate_scores(logits.float(), token_map, self.rules.aggregation)[:, 0]
             for logits, token_map in zip(output.alignment_logits, words.token_maps, strict=True)
         ]
+
+    def _tokens_of_each(
+        self, pictures: Sequence[ImageInput], prompts: Sequence[Prompt], *, truncate: bool
+    ) -> TokenizedPrompts:
+        if len(prompts) != len(pictures):
+            raise ShapeError(f"each image needs its caption, got {len(prompts)} for {len(pictures)} images")
+        return self._tokens(prompts, truncate=truncate)
 
     def _tokens(self, prompts: Sequence[Prompt], *, truncate: bool) -> TokenizedPrompts:
         return tokenize_prompts(

@@ -19,16 +19,16 @@ from glip.devices import checked_device
 from glip.errors import ConfigError, PromptError
 from glip.images import ImageInput, read_image
 from glip.models.clip import ClipModel
-from glip.models.clip_published import PublishedClipModel
 from glip.models.clip_resnet import ResNetClipModel
 from glip.models.clip_vit import VitClipModel
+from glip.models.dual_encoder import DualEncoder
 from glip.processing import as_list
 from glip.text.templates import fill_templates, templates_of
 from glip.weights.folder import check_model_folder, check_processor_folder, find_model_folder, model_kind
 
 MAX_TEXTS = 256  # that go through the text encoder together
 PUBLISHED_KIND = "clip"  # what transformers calls it
-NETWORKS: dict[str, type[ClipModel | PublishedClipModel]] = {
+NETWORKS: dict[str, type[DualEncoder]] = {
     ClipConfig.model_type: ClipModel,
     VitClipConfig.model_type: VitClipModel,
     ResNetClipConfig.model_type: ResNetClipModel,
@@ -65,9 +65,7 @@ class ZeroShotClassifier:
         batch_size: pictures that go through the network together.
     """
 
-    def __init__(
-        self, model: ClipModel | PublishedClipModel, processor: ClipProcessor, *, batch_size: int = 32
-    ) -> None:
+    def __init__(self, model: DualEncoder, processor: ClipProcessor, *, batch_size: int = 32) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         self.model = model.eval()
@@ -170,7 +168,7 @@ class ZeroShotClassifier:
         return ",".join(str(parameter._version) for parameter in self.model.parameters())
 
 
-def _load(folder: Path) -> tuple[ClipModel | PublishedClipModel, ClipProcessor]:
+def _load(folder: Path) -> tuple[DualEncoder, ClipProcessor]:
     kind = model_kind(folder)
     if kind == PUBLISHED_KIND:
         return VitClipModel.from_published(folder), ClipProcessor.from_published(folder)

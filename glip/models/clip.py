@@ -5,7 +5,6 @@ Figure 3 of the paper over GLIP's own towers: what is learnt here starts a `Glip
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +12,20 @@ from torch.nn import functional as F
 from transformers import BertConfig
 
 from glip.clip_configuration import MAX_SCALE, ClipConfig
-from glip.errors import CheckpointError, PromptError, ShapeError
+from glip.errors import CheckpointError, PromptError
 from glip.layers.pooling import AttentionPool, masked_mean
 from glip.models.backbones import build_backbone
+from glip.models.dual_encoder import DualEncoder
 from glip.models.glip import GlipModel
-from glip.models.strict import StrictModel, check_state
+from glip.models.strict import check_state
 from glip.models.text_encoder import TextEncoder
-from glip.structures.output import ClipOutput
 
 MAX_LOG_SCALE = math.log(MAX_SCALE)
 TRAINING_ONLY = {"drop_path_rate", "hidden_dropout_prob", "attention_probs_dropout_prob"}
 """Numbers of a tower that change nothing outside of training."""
 
 
-class ClipModel(StrictModel):
+class ClipModel(DualEncoder):
     """Pixels and tokens in, `ClipOutput` out.
 
     Args:
@@ -34,8 +33,6 @@ class ClipModel(StrictModel):
     """
 
     config_class = ClipConfig
-    base_model_prefix = ""
-    main_input_name = "pixel_values"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["SwinBlock", "BertLayer"]
@@ -55,29 +52,6 @@ class ClipModel(StrictModel):
         bias = config.initial_bias
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
         self.post_init()
-
-    def forward(
-        self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
-    ) -> ClipOutput:
-        """Encode images and their texts.
-
-        Args:
-            pixel_values: `(B, 3, H, W)` normalised RGB, all of it picture; H and W multiples of 32.
-            input_ids: `(B, L)` int64 tokens of one text for each image.
-            attention_mask: `(B, L)`, nonzero on real tokens; None if no text is padded.
-
-        Raises:
-            ShapeError: the batch sizes differ.
-            PromptError: a text is longer than the network was made for.
-        """
-        if len(pixel_values) != len(input_ids):
-            raise ShapeError(f"each image needs one text, got {len(pixel_values)} images and {len(input_ids)} texts")
-        return ClipOutput(
-            image_features=self.encode_images(pixel_values),
-            text_features=self.encode_texts(input_ids, attention_mask),
-            logit_scale=self.log_scale.exp(),
-            logit_bias=None if self.logit_bias is None else self.logit_bias * 1,
-        )
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """`(B, 3, H, W)` normalised RGB to `(B, D)` of L2 norm 1."""

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -11,22 +11,20 @@ from torch.nn import functional as F
 from glip.clip_configuration import PublishedClipConfig, ResNetClipConfig, VitClipConfig
 from glip.errors import CheckpointError, PromptError, ShapeError
 from glip.layers.pre_norm import PreNormLayer
-from glip.models.strict import StrictModel, check_state
-from glip.structures.output import ClipOutput
+from glip.models.dual_encoder import DualEncoder
+from glip.models.strict import check_state
 from glip.weights.clip_openai import read_openai_clip
 
 READERS = {VitClipConfig.model_type: "VitClipModel", ResNetClipConfig.model_type: "ResNetClipModel"}  # for errors
 
 
-class PublishedClipModel(StrictModel):
+class PublishedClipModel(DualEncoder):
     """A causal text transformer, and an image tower that a child adds; what a `ClipModel` says, it says, too.
 
     Args:
         config: the network's numbers.
     """
 
-    base_model_prefix = ""
-    main_input_name = "pixel_values"
     config: PublishedClipConfig
 
     def __init__(self, config: PublishedClipConfig) -> None:
@@ -48,6 +46,7 @@ class PublishedClipModel(StrictModel):
         self.text_norm = nn.LayerNorm(width)
         self.text_projection = nn.Linear(width, config.embed_dim, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_bias = None
 
     @classmethod
     def from_openai(cls, path: str | Path, *, quick_gelu: bool, head_width: int = 64) -> Self:
@@ -77,23 +76,6 @@ class PublishedClipModel(StrictModel):
         model.load_state_dict(state)
         model.eval()
         return model
-
-    def forward(
-        self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
-    ) -> ClipOutput:
-        """Encode images and their texts; shapes as `ClipModel.forward`.
-
-        Raises:
-            ShapeError: the batch sizes differ, or pictures have another size than the config's.
-            PromptError: a text is longer than the network was made for.
-        """
-        if len(pixel_values) != len(input_ids):
-            raise ShapeError(f"each image needs one text, got {len(pixel_values)} images and {len(input_ids)} texts")
-        return ClipOutput(
-            image_features=self.encode_images(pixel_values),
-            text_features=self.encode_texts(input_ids, attention_mask),
-            logit_scale=self.log_scale.exp(),
-        )
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """`(B, 3, S, S)` normalised RGB, S the config's `image_size`, to `(B, D)` of L2 norm 1.
