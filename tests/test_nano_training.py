@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from glip.errors import ConfigError
+from glip.errors import ConfigError, GlipError
 from glip.predictor import Predictor
-from tools.retrain_nano import Recipe, Stage, command, read_recipe, retrain
+from tools.retrain_nano import Recipe, Stage, command, read_recipe, retrain, run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,6 +89,13 @@ def test_what_is_there_is_not_made_again_and_the_last_stage_gets_the_rules(
     assert not (tmp_path / "b.partial").exists()
     saved = json.loads((last / "processor_config.json").read_text())
     assert (saved["threshold"], saved["rules"]) == (0.3, {"competition": 1.0})
+
+
+def test_a_tool_that_fails_ends_in_one_sentence(tmp_path: Path) -> None:
+    tool = tmp_path / "tool.py"
+    tool.write_text("raise SystemExit(3)")
+    with pytest.raises(GlipError, match=r"^tool\.py ended with 3; mend what it says above, and run this again$"):
+        run_python([str(tool)])
 
 
 def test_a_folder_of_another_recipe_is_refused(recipe: Recipe, predictor: Predictor, tmp_path: Path) -> None:

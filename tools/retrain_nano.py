@@ -152,10 +152,16 @@ def retrain(recipe: Recipe, output: Path, materials: Sequence[str], run: Run) ->
 
 
 def run_python(words: Sequence[str]) -> None:
-    """Run a tool, and stop if it fails."""
+    """Run a tool.
+
+    Raises:
+        GlipError: it failed; it has said why.
+    """
     sys.stdout.write(f"python {' '.join(words)}\n")
     sys.stdout.flush()
-    subprocess.run([sys.executable, *words], check=True)
+    code = subprocess.run([sys.executable, *words], check=False).returncode
+    if code:
+        raise GlipError(f"{Path(words[0]).name} ended with {code}; mend what it says above, and run this again")
 
 
 def main() -> int:
