@@ -13,14 +13,14 @@ from torch import Tensor
 from glip.data.describe import Words
 from glip.data.examples import Example, GroundedObject
 from glip.data.usual_places import UsualPlaces
-from glip.models.cues import PALETTE
+from glip.models.cues import PALETTE, STRENGTH
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor
 from glip.structures.output import GlipOutput
 from tools.nano_parts import BeyondCoco
 from tools.nano_phrases import Phrases
-from tools.nano_pictures import PictureTeacher, Taught, alignment_loss
-from tools.nano_places import Places, cue_factors, view_photo
+from tools.nano_pictures import PictureTeacher, Taught, alignment_loss, mirror, things
+from tools.nano_places import NECK, Places, cue_factors, view_photo
 from tools.nano_words import LAST_RATE, WORDS_RATE
 
 CUP = (170.0, 18.0, 411.0, 272.0)
@@ -109,6 +109,37 @@ def test_a_photos_boxes_should_stay_where_they_are(teacher: PictureTeacher, pred
 
 def _no_cues(count: int) -> dict[str, Tensor]:
     return {name: torch.ones(count) for name in cue_factors(torch.zeros(1, 4), torch.zeros(1, PALETTE))}
+
+
+def test_a_mirrored_picture_shows_its_things_on_the_other_side() -> None:
+    left = GroundedObject((10, 20, 40, 60), "the left cup", ((0, 12),))
+    found = mirror(Example(Path("x.jpg"), (80, 100), (left,), caption="the left cup", absent=("a dog on the right",)))
+    assert found.objects == (GroundedObject((60, 20, 90, 60), "the right cup", ((0, 13),)),)
+    assert (found.caption, found.absent) == ("the right cup", ("a dog on the left",))
+
+
+def test_a_picture_is_seen_mirrored(teacher: PictureTeacher, predictor: Predictor, photos: Path) -> None:
+    file = str(photos / "coffee.jpg")
+    plain, mirrored = (view_photo(teacher.model, predictor.processor, file, mirrored=m) for m in (False, True))
+    columns = plain.size[1] // 8  # of the finest level, without padding
+    colours = [view.levels[0][0, NECK : NECK + PALETTE, :, :columns] for view in (plain, mirrored)]
+    inside = slice(1, -1)  # the last column sees the padding
+    torch.testing.assert_close(colours[0].flip(2)[..., inside], colours[1][..., inside], atol=0.02 * STRENGTH, rtol=0)
+    assert (colours[0] - colours[1]).abs().max() > 0.5 * STRENGTH
+
+
+def test_a_thing_with_two_names_counts_once() -> None:
+    boxes = ((0.0, 0.0, 5.0, 5.0), (1.0, 1.0, 2.0, 2.0), (0.0, 0.0, 5.0, 5.0), (3.0, 3.0, 4.0, 4.0))
+    example = Example(Path("x.jpg"), (8, 8), tuple(GroundedObject(box, "") for box in boxes))
+    # tokens 0 and 2 are of phrase 0, token 1 of phrase 1, token 3 of none; the last object has no name in this caption
+    distinct, token_map = things(example, torch.tensor([0, 1, 1, -1]), torch.tensor([0, 1, 0, 2]))
+    assert distinct.tolist() == [list(boxes[0]), list(boxes[1])]
+    assert token_map.tolist() == [[True, True, True, False], [False, True, False, False]]
+
+
+def test_a_picture_without_things_has_none() -> None:
+    boxes, token_map = things(Example(Path("x.jpg"), (8, 8), ()), torch.tensor([]), torch.tensor([0, 1]))
+    assert (boxes.shape, token_map.shape) == ((0, 4), (0, 2))
 
 
 # --- the loss of words -------------------------------------------------------------------------------------------

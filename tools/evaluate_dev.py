@@ -243,10 +243,11 @@ def main() -> int:
     parser.add_argument("--sets", nargs="*", default=None, help="folders of the data; all that have boxes if left out")
     parser.add_argument("--aggregation", type=aggregation, help="mean, max, or a power; the model's if left out")
     parser.add_argument("--competition", type=float, help="between phrases of a caption; the model's if left out")
+    parser.add_argument("--length", type=float, help="what many tokens are worth; the model's if left out")
     arguments = parser.parse_args()
     try:
         predictor = Predictor.from_pretrained(arguments.model)
-        asked = {"aggregation": arguments.aggregation, "competition": arguments.competition}
+        asked = {name: getattr(arguments, name) for name in ("aggregation", "competition", "length")}
         predictor.processor.rules |= {name: value for name, value in asked.items() if value is not None}
         predictor.rules = predictor.processor.post_processor()
     except GlipError as error:

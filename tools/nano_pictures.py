@@ -3,13 +3,13 @@
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glip.data.captions import CaptionRule, make_prompt
+from glip.data.captions import CaptionRule, make_prompt, swap_sides
 from glip.data.examples import Example
 from glip.detection.anchors import make_anchors
 from glip.detection.assigners import UNASSIGNED, AtssAssigner
@@ -31,6 +31,7 @@ SEEN = 0.35  # probability of a class that is worth speaking of
 NAMED = 0.35  # share of a photo's phrases that are about parts and likenesses, which words alone cannot learn
 KEEP_BOXES, DRAW_BOXES = 1.0, 1.0  # weights of boxes that stay NanoDet-g's, and of those that are known better
 RULE = CaptionRule(max_names=16, full_share=0.5, article_share=0.4)
+MIRRORED = 0.5  # share of the pictures with true boxes
 REPORT_EVERY, SMOOTH = 20, 0.95
 
 
@@ -79,7 +80,7 @@ class PictureTeacher:
         self.draw = random.Random(0)
         self.photos = [self._teach(photo) for photo in photos]
         self.boxed = boxed
-        self.views: dict[str, View] = {}
+        self.views: dict[tuple[str, bool], View] = {}
         self.assign = AtssAssigner()
 
     @torch.no_grad()
@@ -103,15 +104,16 @@ class PictureTeacher:
 
     def boxes_loss(self, example: Example) -> Tensor:
         """What a picture with true boxes teaches: words are as sure of a position as its box is right."""
+        is_mirrored = self.draw.random() < MIRRORED
+        example = mirror(example) if is_mirrored else example
         prompt, named = make_prompt(example, RULE, self.draw)
-        view = self._view(str(example.image))
+        view = self._view(str(example.image), is_mirrored)
         output, owners = self._ask(view, prompt)
         scale = view.size[0] / example.size[0]
-        boxes = torch.tensor([thing.box for thing in example.objects]).reshape(-1, 4) * scale
-        phrase = torch.tensor(named)
-        boxes, phrase = boxes[phrase >= 0], phrase[phrase >= 0]
+        boxes, token_map = things(example, torch.tensor(named), owners)
+        boxes = boxes * scale
         anchors = make_anchors(output.level_shapes, output.strides)
-        targets = Targets(boxes, phrase[:, None] == owners, phrase)
+        targets = Targets(boxes, token_map, torch.arange(len(boxes)))
         assigned = self.assign(
             anchors,
             output.levels,
@@ -126,13 +128,14 @@ class PictureTeacher:
         true = boxes[assigned[positions]]
         found = decode_boxes(output.box_deltas[0, positions], anchors[positions])
         right = pairwise_iou(found.detach(), true).diagonal()
-        truth[:, positions] = (phrase[assigned[positions]] == owners[:, None]) * right
+        truth[:, positions] = token_map[assigned[positions]].T * right
         return alignment_loss(output, truth) + DRAW_BOXES * (1 - elementwise_giou(found, true)).mean()
 
-    def _view(self, picture: str) -> View:
-        if picture not in self.views:
-            self.views[picture] = view_photo(self.model, self.processor, picture).half()
-        return self.views[picture]
+    def _view(self, picture: str, is_mirrored: bool) -> View:
+        key = picture, is_mirrored
+        if key not in self.views:
+            self.views[key] = view_photo(self.model, self.processor, picture, mirrored=is_mirrored).half()
+        return self.views[key]
 
     def _ask(self, view: View, prompt: Prompt) -> tuple[GlipOutput, Tensor]:
         """The network's answer, and of each token its phrase `(L,)`; the number of phrases for tokens of none."""
@@ -204,6 +207,39 @@ class PictureTeacher:
         if kind == "photos":
             return self.photo_loss(self.draw.choice(self.photos))
         return self.boxes_loss(self.draw.choice(self.draw.choice(self.boxed)))
+
+
+def things(example: Example, named: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+    """The named things of a picture: one that has several names counts once.
+
+    Args:
+        example: the picture.
+        named: of each of its objects the phrase, -1 for none.
+        owners: `(L,)` of each token the phrase.
+
+    Returns:
+        boxes `(N, 4)` xyxy pixels of the picture, and which tokens name each, `(N, L)` bool.
+    """
+    boxes = torch.tensor([thing.box for thing in example.objects]).reshape(-1, 4)[named >= 0]
+    names = named[named >= 0, None] == owners
+    distinct, index = torch.unique(boxes, dim=0, return_inverse=True)
+    token_map = torch.zeros(len(distinct), len(owners), dtype=torch.bool)
+    for thing, tokens in zip(index.tolist(), names, strict=True):
+        token_map[thing] |= tokens
+    return distinct, token_map
+
+
+def mirror(example: Example) -> Example:
+    """The example of the picture's mirror image."""
+    swapped = swap_sides(example)
+    width = example.size[1]
+    return replace(
+        swapped,
+        objects=tuple(
+            replace(thing, box=(width - thing.box[2], thing.box[1], width - thing.box[0], thing.box[3]))
+            for thing in swapped.objects
+        ),
+    )
 
 
 def alignment_loss(output: GlipOutput, truth: Tensor) -> Tensor:

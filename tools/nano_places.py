@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from glip.data.describe import COLOURS
@@ -132,15 +132,17 @@ class View:
 
 
 @torch.no_grad()
-def view_photo(model: GlipModel, processor: GlipProcessor, photo: str) -> View:
+def view_photo(model: GlipModel, processor: GlipProcessor, photo: str, *, mirrored: bool = False) -> View:
     """See a photo.
 
     Args:
         model: whose pyramid and head are NanoDet-g's.
         processor: its processor.
         photo: its file.
+        mirrored: whether left and right change places.
     """
-    inputs = processor.image_processor(read_image(photo))
+    image = read_image(photo)
+    inputs = processor.image_processor(ImageOps.mirror(image) if mirrored else image)
     levels = model.encode_image(inputs["pixel_values"], inputs["image_sizes"])
     shapes = [(level.shape[2], level.shape[3]) for level in levels]
     no_words = torch.zeros(1, 1, model.text_encoder.dim)

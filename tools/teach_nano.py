@@ -2,8 +2,9 @@
 
     python tools/teach_nano.py START --nanodet NANODET.json --minilm MINILM --data PHOTOS --boxed FILE ... --output NEW
 
-START is what tools/start_nano.py made; files of boxes are what tools/make_nano_data.py wrote, drawn from evenly. The
-backbone stays as it is, and the words do where --word-rates is 0 (tools/nano_pictures.py).
+START is what tools/start_nano.py made; files of boxes are what tools/make_nano_data.py wrote, drawn from evenly, and so
+are captions and lists of names of the photos that were labelled by eye (tools/nano_labels.py). The backbone stays as it
+is, and the words do where --word-rates is 0 (tools/nano_pictures.py).
 """
 
 import argparse
@@ -20,6 +21,7 @@ from glip.errors import FileError
 from glip.models.glip import GlipModel
 from glip.processing import GlipProcessor
 from glip.weights.nanodet import read_nanodet
+from tools.nano_labels import examples_of, read_labels
 from tools.nano_parts import BeyondCoco
 from tools.nano_phrases import coco_classes, read_phrases
 from tools.nano_pictures import PictureTeacher
@@ -32,6 +34,9 @@ def main() -> None:
     parser.add_argument("start", type=Path, help="folder of a model that tools/start_nano.py made")
     add_materials(parser)
     parser.add_argument("--boxed", type=Path, nargs="+", default=[], help="files with true boxes, of any format")
+    parser.add_argument(
+        "--labels", type=Path, help="photos labelled by eye: their captions count as two files, as lists one"
+    )
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--photos-a-step", type=int, default=3)
     parser.add_argument("--boxed-a-step", type=int, default=1, help="pictures with true boxes")
@@ -48,6 +53,9 @@ def main() -> None:
     beyond = BeyondCoco(coco_classes(arguments.data), arguments.beyond, UsualPlaces.load(arguments.places))
     phrases = read_phrases(arguments.data, arguments.words, arguments.minilm, beyond=beyond.shares())
     boxed = [read_any(file) for file in arguments.boxed]
+    if arguments.labels:
+        captions, lists = examples_of(read_labels(arguments.labels, arguments.data))
+        boxed += [captions, captions, lists]
     teacher = PictureTeacher(model, processor, outputs[0], phrases, beyond, training_photos(arguments.data), boxed)
     boxed_a_step = arguments.boxed_a_step if boxed else 0
     teacher.train(arguments.steps, photos=arguments.photos_a_step, boxed=boxed_a_step, words=arguments.word_rates)

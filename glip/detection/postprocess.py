@@ -34,6 +34,8 @@ class PostProcessor:
         aggregation: a phrase's score is the mean, the best, or a power mean of its tokens' probabilities.
         competition: how much a phrase's score at a position suffers where another phrase of the caption has a higher
             one: it is multiplied by its share of that one, to this power. 0, the published rule, for not at all.
+        length: how much the score of a phrase of several tokens rises, for it is harder to be sure of more words: its
+            odds are multiplied by the number of tokens to this power. 0, the published rule, for not at all.
         candidates_per_level: the best so many of each pyramid level go on.
         nms_threshold: on IoU; above it the lower score goes.
         class_agnostic: whether boxes of other phrases suppress too.
@@ -47,6 +49,7 @@ class PostProcessor:
     candidate_threshold: float = 0.05
     aggregation: Aggregation = "mean"
     competition: float = 0.0
+    length: float = 0.0
     candidates_per_level: int = 1000
     nms_threshold: float = 0.6
     class_agnostic: bool = False
@@ -64,8 +67,10 @@ class PostProcessor:
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {value!r}")
-        if not _is_number(self.competition) or self.competition < 0:
-            raise ConfigError(f"competition must be a number, at least 0, got {self.competition!r}")
+        for name in ("competition", "length"):
+            value = getattr(self, name)
+            if not _is_number(value) or value < 0:
+                raise ConfigError(f"{name} must be a number, at least 0, got {value!r}")
         if not _is_number(self.contrast) or not 0 <= self.contrast <= MAX_CONTRAST:
             raise ConfigError(f"contrast must be a number from 0 to {MAX_CONTRAST}, got {self.contrast!r}")
         for name in ("candidates_per_level", "max_detections"):
@@ -139,7 +144,8 @@ class PostProcessor:
             boxes `(N, 4)` xyxy pixels, scores `(N,)`, labels `(N,)` as rows of the token map; best first.
         """
         phrase_scores = aggregate_scores(output.alignment_logits[index].float(), token_map, self.aggregation)
-        return self._decode(output, index, compete(phrase_scores, self.competition))
+        phrase_scores = compete(phrase_scores, self.competition)
+        return self._decode(output, index, favour_length(phrase_scores, token_map, self.length))
 
     def _decode(self, output: GlipOutput, index: int, phrase_scores: Tensor) -> Candidates:
         anchors = make_anchors(output.level_shapes, output.strides, device=output.box_deltas.device)
@@ -214,6 +220,24 @@ def compete(scores: Tensor, strength: float) -> Tensor:
     best = scores.amax(dim=1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
     lowered: Tensor = scores * (scores / best) ** strength
     return lowered
+
+
+def favour_length(scores: Tensor, token_map: Tensor, strength: float) -> Tensor:
+    """Raise the scores of phrases of several tokens, so that one threshold serves short and long ones.
+
+    Args:
+        scores: `(A, P)` in `[0, 1]`.
+        token_map: `(P, L)` bool.
+        strength: the power of the number of tokens that a score's odds are multiplied by; 0 changes nothing.
+
+    Returns:
+        `(A, P)` in `[0, 1]`; a phrase's positions keep their order.
+    """
+    if strength == 0:
+        return scores
+    gains = token_map.sum(dim=1).clamp(min=1).to(scores) ** strength
+    raised: Tensor = scores * gains / (1 + scores * (gains - 1))
+    return raised
 
 
 def _is_number(value: object) -> TypeGuard[float]:

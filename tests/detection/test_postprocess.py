@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glip.detection.anchors import make_anchors
 from glip.detection.box_coder import encode_boxes
-from glip.detection.postprocess import PostProcessor, aggregate_scores, apply_threshold, compete
+from glip.detection.postprocess import PostProcessor, aggregate_scores, apply_threshold, compete, favour_length
 from glip.errors import ConfigError
 from glip.structures.detections import Detections
 from glip.structures.output import GlipOutput
@@ -123,6 +123,41 @@ def test_competition_keeps_a_phrase_away_from_anothers_things() -> None:
     output = make_output({0: [0, 0.64, 0, 0.16, 0.16, 0]}, centerness=1 - 1e-6)
     found = detect(output, PostProcessor(competition=0.5))
     assert rows(found) == [("person", 0.8), ("traffic light", 0.2828)]  # (0.16 * 0.5) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("strength", "expected"),
+    [
+        (0.0, [[0.5, 0.5], [0.2, 0.0], [1.0, 1.0]]),
+        (1.0, [[0.5, 2 / 3], [0.2, 0.0], [1.0, 1.0]]),  # odds of 1 for one token, of 2 for two
+        (2.0, [[0.5, 0.8], [0.2, 0.0], [1.0, 1.0]]),
+    ],
+)
+def test_a_phrase_of_two_tokens_has_higher_odds(strength: float, expected: list[list[float]]) -> None:
+    scores = torch.tensor([[0.5, 0.5], [0.2, 0.0], [1.0, 1.0]])
+    torch.testing.assert_close(favour_length(scores, TOKEN_MAP, strength), torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("scores", "token_map"),
+    [
+        pytest.param(torch.zeros(0, 2), TOKEN_MAP, id="no anchors"),
+        pytest.param(torch.zeros(3, 0), TOKEN_MAP[:0], id="no phrases"),
+        pytest.param(torch.full((3, 1), 0.4), TOKEN_MAP[:1] & False, id="a phrase without tokens"),
+        pytest.param(torch.full((3, 1), 0.4), TOKEN_MAP[:1], id="a phrase of one token"),
+    ],
+)
+def test_length_changes_nothing_for(scores: Tensor, token_map: Tensor) -> None:
+    torch.testing.assert_close(favour_length(scores, token_map, 1.0), scores)
+
+
+def test_length_comes_after_competition() -> None:
+    output = make_output({0: [0, 0.64, 0, 0.16, 0.16, 0]}, centerness=1 - 1e-6)
+    found = detect(output, PostProcessor(competition=1.0, length=2.0))
+    assert rows(found) == [
+        ("person", 0.8),
+        ("traffic light", 0.378),
+    ]  # 0.16 * 0.25; odds 1 / 24, then 4 / 24; (1 / 7) ** 0.5
 
 
 def test_nothing_found_is_an_empty_answer_that_still_names_the_phrases() -> None:
@@ -301,6 +336,7 @@ def test_no_images_have_no_answers() -> None:
         pytest.param({"nms_threshold": float("nan")}, r"nms_threshold must be in \[0, 1\], got nan", id="no number"),
         pytest.param({"competition": -0.5}, "a number, at least 0, got -0.5", id="help instead of competition"),
         pytest.param({"competition": "much"}, "a number, at least 0, got 'much'", id="a word for a number"),
+        pytest.param({"length": -1}, "length must be a number, at least 0, got -1", id="long phrases worth less"),
         pytest.param({"contrast": -1}, "contrast must be a number from 0 to 10, got -1", id="less than no contrast"),
         pytest.param({"contrast": 50}, "contrast must be a number from 0 to 10, got 50", id="only certainties"),
         pytest.param({"aggregation": None}, "at least 1, got None", id="nothing for a power"),
