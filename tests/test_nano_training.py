@@ -1,6 +1,7 @@
 """The recipe of glip-nano: what it runs, and what it refuses."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from glip.errors import ConfigError, GlipError
 from glip.predictor import Predictor
+from tools.evaluate_dev import RealGround, everything_of
 from tools.retrain_nano import Recipe, Stage, command, read_recipe, retrain, run_python
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,3 +105,16 @@ def test_a_folder_of_another_recipe_is_refused(recipe: Recipe, predictor: Predic
     quick = Recipe(stages=recipe.stages[:1], threshold=0.3, rules={})
     with pytest.raises(ConfigError, match="was begun by another recipe"):
         retrain(quick, tmp_path, [], lambda _: None)
+
+
+@pytest.mark.slow
+def test_a_quarter_of_an_hour_of_the_recipe_grounds_real_photos(tmp_path: Path) -> None:
+    """Needs what the card's recipe is made from, which no repository may hold: see docs/explain/default_model.md."""
+    data, nanodet, minilm = (Path(os.environ.get(name, "")) for name in ("GLIP_DATA", "GLIP_NANODET", "GLIP_MINILM"))
+    if not (nanodet.is_file() and minilm.is_dir() and (data / "realground").is_dir()):
+        pytest.skip("set GLIP_DATA, GLIP_NANODET and GLIP_MINILM to what --data, --nanodet and --minilm take")
+    materials = [f"--data={data}", f"--nanodet={nanodet}", f"--minilm={minilm}"]
+    model = retrain(read_recipe(ROOT / "configs" / "recipes" / "nano_quick.yaml"), tmp_path, materials, run_python)
+    metrics = RealGround(data / "realground", everything_of(Predictor.from_pretrained(model))).metrics()
+    assert metrics["recall@1"] >= 0.5
+    assert metrics["recall@1 of shuffled phrases"] <= 0.3

@@ -184,6 +184,12 @@ class RealGround:
         return scores
 
 
+def everything_of(predictor: Predictor) -> Predictor:
+    """The same with every position as an answer: all boxes are ranked."""
+    rules = predictor.processor.post_processor(candidate_threshold=0.0, max_detections=3000)
+    return Predictor(predictor.model, predictor.processor, rules=rules)
+
+
 def threshold_of(absent_scores: list[float]) -> float:
     """The lowest threshold at which at most `MOST_ABSENT` of the absent phrases have a box."""
     scores = sorted(absent_scores, reverse=True)
@@ -259,10 +265,7 @@ def main() -> int:
     for name in names:
         folder = arguments.data / name
         if name == "realground":
-            everything = predictor.processor.post_processor(candidate_threshold=0.0, max_detections=3000)
-            report[name] = RealGround(
-                folder, Predictor(predictor.model, predictor.processor, rules=everything)
-            ).metrics()
+            report[name] = RealGround(folder, everything_of(predictor)).metrics()
         elif not name.endswith("_nobox"):
             content, results = detect_all(folder, predictor)
             report[name] = coco_metrics(content, results)
