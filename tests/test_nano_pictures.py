@@ -8,18 +8,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import ImageOps
 from torch import Tensor
 
 from glip.data.describe import Words
 from glip.data.examples import Example, GroundedObject
+from glip.data.transforms import mirror
 from glip.data.usual_places import UsualPlaces
+from glip.images import read_image
 from glip.models.cues import PALETTE, STRENGTH
 from glip.models.glip import GlipModel
 from glip.predictor import Predictor
 from glip.structures.output import GlipOutput
+from tools import nano_pictures
 from tools.nano_parts import BeyondCoco
 from tools.nano_phrases import Phrases
-from tools.nano_pictures import PictureTeacher, Taught, alignment_loss, mirror, things
+from tools.nano_pictures import PictureTeacher, Taught, alignment_loss, merge_boxes
 from tools.nano_places import NECK, Places, cue_factors, view_photo
 from tools.nano_words import LAST_RATE, WORDS_RATE
 
@@ -111,11 +115,28 @@ def _no_cues(count: int) -> dict[str, Tensor]:
     return {name: torch.ones(count) for name in cue_factors(torch.zeros(1, 4), torch.zeros(1, PALETTE))}
 
 
-def test_a_mirrored_picture_shows_its_things_on_the_other_side() -> None:
-    left = GroundedObject((10, 20, 40, 60), "the left cup", ((0, 12),))
-    found = mirror(Example(Path("x.jpg"), (80, 100), (left,), caption="the left cup", absent=("a dog on the right",)))
-    assert found.objects == (GroundedObject((60, 20, 90, 60), "the right cup", ((0, 13),)),)
-    assert (found.caption, found.absent) == ("the right cup", ("a dog on the left",))
+def test_boxes_and_words_are_mirrored_with_their_picture(
+    teacher: PictureTeacher, scene: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mirrored.png"
+    ImageOps.mirror(read_image(str(scene.image))).save(file)
+    losses = []
+    for share, example in ((1.0, scene), (0.0, replace(mirror(scene, scene.size[1]), image=file))):
+        monkeypatch.setattr(nano_pictures, "MIRRORED", share)
+        teacher.draw.seed(1)
+        losses.append(teacher.boxes_loss(example).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    monkeypatch.setattr(nano_pictures, "MIRRORED", 0.0)
+    teacher.draw.seed(1)
+    assert teacher.boxes_loss(replace(scene, image=file)).item() > 1.1 * losses[0]  # the cup is on the other side
+
+
+def test_only_so_many_views_are_kept(teacher: PictureTeacher, scene: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nano_pictures, "MOST_VIEWS", 1)
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(nano_pictures, "MIRRORED", share)
+        teacher.boxes_loss(scene)
+    assert [is_mirrored for _, is_mirrored in teacher.views] == [True]
 
 
 def test_a_picture_is_seen_mirrored(teacher: PictureTeacher, predictor: Predictor, photos: Path) -> None:
@@ -132,13 +153,13 @@ def test_a_thing_with_two_names_counts_once() -> None:
     boxes = ((0.0, 0.0, 5.0, 5.0), (1.0, 1.0, 2.0, 2.0), (0.0, 0.0, 5.0, 5.0), (3.0, 3.0, 4.0, 4.0))
     example = Example(Path("x.jpg"), (8, 8), tuple(GroundedObject(box, "") for box in boxes))
     # tokens 0 and 2 are of phrase 0, token 1 of phrase 1, token 3 of none; the last object has no name in this caption
-    distinct, token_map = things(example, torch.tensor([0, 1, 1, -1]), torch.tensor([0, 1, 0, 2]))
+    distinct, token_map = merge_boxes(example, torch.tensor([0, 1, 1, -1]), torch.tensor([0, 1, 0, 2]))
     assert distinct.tolist() == [list(boxes[0]), list(boxes[1])]
     assert token_map.tolist() == [[True, True, True, False], [False, True, False, False]]
 
 
 def test_a_picture_without_things_has_none() -> None:
-    boxes, token_map = things(Example(Path("x.jpg"), (8, 8), ()), torch.tensor([]), torch.tensor([0, 1]))
+    boxes, token_map = merge_boxes(Example(Path("x.jpg"), (8, 8), ()), torch.tensor([]), torch.tensor([0, 1]))
     assert (boxes.shape, token_map.shape) == ((0, 4), (0, 2))
 
 

@@ -13,6 +13,7 @@ from tools.evaluate_dev import RealGround, everything_of
 from tools.retrain_nano import Recipe, Stage, command, read_recipe, retrain, run_python
 
 ROOT = Path(__file__).resolve().parents[1]
+RECIPES = ROOT / "configs" / "recipes"
 
 
 def test_a_stage_becomes_a_command_line() -> None:
@@ -31,8 +32,9 @@ def test_a_mean_of_two_stages_needs_no_materials() -> None:
     assert words[1:] == ["runs/d", "runs/g", "--share", "0.5", "--output", "runs/dg.partial"]
 
 
-def test_the_recipe_of_the_repository_ends_with_the_shipped_rules() -> None:
-    recipe = read_recipe(ROOT / "configs" / "recipes" / "nano.yaml")
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_recipes_of_the_repository_end_with_the_shipped_rules(file: Path) -> None:
+    recipe = read_recipe(file)
     assert recipe.stages[-1].name == "model"
     shipped = Predictor.from_pretrained().processor
     assert (recipe.threshold, recipe.rules) == (shipped.threshold, shipped.rules)
@@ -108,13 +110,17 @@ def test_a_folder_of_another_recipe_is_refused(recipe: Recipe, predictor: Predic
 
 
 @pytest.mark.slow
-def test_a_quarter_of_an_hour_of_the_recipe_grounds_real_photos(tmp_path: Path) -> None:
-    """Needs what the card's recipe is made from, which no repository may hold: see docs/explain/default_model.md."""
-    data, nanodet, minilm = (Path(os.environ.get(name, "")) for name in ("GLIP_DATA", "GLIP_NANODET", "GLIP_MINILM"))
-    if not (nanodet.is_file() and minilm.is_dir() and (data / "realground").is_dir()):
+def test_a_quarter_of_an_hour_of_the_recipe_grounds_real_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Needs what no repository may hold: the card says which packages and photos the recipe is made from."""
+    where = {option: os.environ.get(f"GLIP_{option.upper()}") for option in ("data", "nanodet", "minilm")}
+    if not all(where.values()):
         pytest.skip("set GLIP_DATA, GLIP_NANODET and GLIP_MINILM to what --data, --nanodet and --minilm take")
-    materials = [f"--data={data}", f"--nanodet={nanodet}", f"--minilm={minilm}"]
-    model = retrain(read_recipe(ROOT / "configs" / "recipes" / "nano_quick.yaml"), tmp_path, materials, run_python)
-    metrics = RealGround(data / "realground", everything_of(Predictor.from_pretrained(model))).metrics()
+    materials = [f"--{option}={Path(value or '').resolve()}" for option, value in where.items()]
+    realground = Path(where["data"] or "").resolve() / "realground"
+    monkeypatch.chdir(ROOT)  # the tools find configs/words from there
+    model = retrain(read_recipe(RECIPES / "nano_quick.yaml"), tmp_path / "nano", materials, run_python)
+    metrics = RealGround(realground, everything_of(Predictor.from_pretrained(model))).metrics()
     assert metrics["recall@1"] >= 0.5
     assert metrics["recall@1 of shuffled phrases"] <= 0.3

@@ -185,7 +185,7 @@ class RealGround:
 
 
 def everything_of(predictor: Predictor) -> Predictor:
-    """The same with every position as an answer: all boxes are ranked."""
+    """The same with many more answers: no score is too low, and the best 3,000 boxes are ranked."""
     rules = predictor.processor.post_processor(candidate_threshold=0.0, max_detections=3000)
     return Predictor(predictor.model, predictor.processor, rules=rules)
 
@@ -249,11 +249,11 @@ def main() -> int:
     parser.add_argument("--sets", nargs="*", default=None, help="folders of the data; all that have boxes if left out")
     parser.add_argument("--aggregation", type=aggregation, help="mean, max, or a power; the model's if left out")
     parser.add_argument("--competition", type=float, help="between phrases of a caption; the model's if left out")
-    parser.add_argument("--length", type=float, help="what many tokens are worth; the model's if left out")
+    parser.add_argument("--length-gain", type=float, help="of phrases of many tokens; the model's if left out")
     arguments = parser.parse_args()
     try:
         predictor = Predictor.from_pretrained(arguments.model)
-        asked = {name: getattr(arguments, name) for name in ("aggregation", "competition", "length")}
+        asked = {name: getattr(arguments, name) for name in ("aggregation", "competition", "length_gain")}
         predictor.processor.rules |= {name: value for name, value in asked.items() if value is not None}
         predictor.rules = predictor.processor.post_processor()
     except GlipError as error:

@@ -5,26 +5,31 @@ right, bottom]} in thousandths of the photo's width and height), `captions` that
 "[2,3:two headlights]", and `absent` phrases.
 """
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Self
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from glip.data.describe import Box
 from glip.data.examples import Example, GroundedObject
-from glip.errors import DataError
+from glip.errors import DataError, FileError
 from glip.images import read_image
 from glip.structures.prompt import Span
 
-MARK = re.compile(r"\[([\w, ]+):([^\[\]]+)\]")
+MARK = re.compile(r"\[(\w+(?:, ?\w+)*):([^\[\]\s](?:[^\[\]]*[^\[\]\s])?)\]")
 GRID = 1000  # units of a side
-ARTICLES = ("a ", "an ", "the ", "one ", "some ")
+ARTICLE = re.compile(r"(?:an?|the) ")
+DETERMINED = re.compile(  # phrases that begin so name no kind of thing
+    r"(?:his|her|its|their|one|two|three|four|five|six|seven|eight|nine|ten|several|some|many|few|both|all|another|other|"
+    r"each|this|that|these|those|\S+'s?)\b"
+)
+Place = Annotated[float, Field(ge=0, le=GRID)]
+Marks = Sequence[tuple[Span, Sequence[str]]]
 
 
-@dataclass(frozen=True)
-class Labelled:
+class LabelledPhoto(BaseModel, frozen=True, extra="forbid"):
     """A photo, the things in it and what they are called.
 
     Attributes:
@@ -35,57 +40,54 @@ class Labelled:
     """
 
     photo: Path
-    boxes: Mapping[str, Sequence[float]]
-    captions: Sequence[str]
-    absent: Sequence[str]
+    boxes: dict[str, tuple[Place, Place, Place, Place]]
+    captions: tuple[str, ...] = Field(min_length=1)
+    absent: tuple[str, ...]
 
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any], photos: Path, where: str) -> Self:
-        """Read a line.
-
-        Raises:
-            DataError: a mark names no box, or a box is none.
-        """
-        for name, (left, top, right, bottom) in record["boxes"].items():
-            if not (0 <= left < right <= GRID and 0 <= top < bottom <= GRID):
-                raise DataError(
-                    f"{where}: box {name} must be [left, top, right, bottom] in 0 to {GRID}, left < right, "
-                    f"top < bottom, got {[left, top, right, bottom]}"
-                )
-        for caption in record["captions"]:
-            for ids, words in MARK.findall(caption):
-                unknown = [name for name in split_ids(ids) if name not in record["boxes"]]
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, (left, top, right, bottom) in self.boxes.items():
+            if not (left < right and top < bottom):
+                raise ValueError(f"box {name} must be [left, top, right, bottom], left < right, top < bottom")
+        for caption in self.captions:
+            text, marks = read_marks(caption)
+            if "[" in text or "]" in text:
+                raise ValueError(f"a mark must read [ids:words], without spaces around the words, got {caption!r}")
+            for (start, end), ids in marks:
+                unknown = [name for name in ids if name not in self.boxes]
                 if unknown:
-                    raise DataError(f"{where}: {words!r} is said to be box {unknown[0]}, which is not in boxes")
-        return cls(photos / record["photo"], record["boxes"], tuple(record["captions"]), tuple(record["absent"]))
+                    raise ValueError(f"{text[start:end]!r} is said to be box {unknown[0]}, which is not in boxes")
+        return self
 
-    def examples(self) -> tuple[list[Example], Example]:
-        """An example for each caption, and one for the list of everything that they name."""
-        image = read_image(self.photo)
-        size = (image.height, image.width)
-        read = [read_marks(caption) for caption in self.captions]
-        captions = [
-            Example(
-                self.photo,
-                size,
-                tuple(
-                    GroundedObject(self._pixels(name, size), text[start:end], ((start, end),))
-                    for (start, end), ids in marks
-                    for name in ids
-                ),
-                caption=text,
-                absent=tuple(self.absent),
+    def captioned(self) -> list[Example]:
+        """An example for each caption."""
+        size = self._size()
+        examples = []
+        for text, marks in map(read_marks, self.captions):
+            things = tuple(
+                GroundedObject(self._pixels(name, size), text[start:end], ((start, end),))
+                for (start, end), ids in marks
+                for name in ids
             )
-            for text, marks in read
+            examples.append(Example(self.photo, size, things, caption=text, absent=self.absent))
+        return examples
+
+    def listed(self) -> Example:
+        """What the captions call the photo's single things, as a list of names."""
+        size = self._size()
+        named = [
+            (bare, name)
+            for text, marks in map(read_marks, self.captions)
+            for (start, end), (name, *others) in marks
+            if not others and (bare := name_of(text[start:end])) is not None
         ]
-        named = {
-            (bare(text[start:end]), name): GroundedObject(self._pixels(name, size), bare(text[start:end]))
-            for text, marks in read
-            for (start, end), ids in marks
-            for name in ids
-        }
-        absent = tuple(bare(phrase) for phrase in self.absent)
-        return captions, Example(self.photo, size, tuple(named.values()), absent=absent)
+        things = tuple(GroundedObject(self._pixels(name, size), bare) for bare, name in dict.fromkeys(named))
+        absent = tuple(bare for phrase in self.absent if (bare := name_of(phrase)) is not None)
+        return Example(self.photo, size, things, absent=absent)
+
+    def _size(self) -> tuple[int, int]:
+        image = read_image(self.photo)
+        return image.height, image.width
 
     def _pixels(self, name: str, size: tuple[int, int]) -> Box:
         left, top, right, bottom = self.boxes[name]
@@ -93,47 +95,54 @@ class Labelled:
         return left * width, top * height, right * width, bottom * height
 
 
-def read_labels(path: Path, photos: Path) -> list[Labelled]:
+def read_labels(path: Path, photos: Path) -> list[LabelledPhoto]:
     """All photos of a label file.
 
+    Args:
+        path: the file.
+        photos: folder of the data sets.
+
     Raises:
-        DataError: a line is no such record; the message names it.
+        FileError: there is no such file.
+        DataError: it is empty, or a line is no such record; the message names it.
     """
-    labelled = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        where = f"{path}, line {number}"
-        try:
-            labelled.append(Labelled.from_record(json.loads(line), photos, where))
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{where}: expected photo, boxes, captions and absent as JSON, got {error!r}") from error
+    if not path.is_file():
+        raise FileError(f"{path}: no such file; give a JSON Lines file of labelled photos")
+    labelled = [
+        _read_line(line, photos, f"{path}, line {number}") for number, line in _lines(path.read_text(encoding="utf-8"))
+    ]
+    if not labelled:
+        raise DataError(f"{path}: no labelled photo in it; give a file with one JSON record a line")
     return labelled
 
 
-def examples_of(labelled: Sequence[Labelled]) -> tuple[list[Example], list[Example]]:
-    """All captions, and each photo's list of names."""
-    both = [photo.examples() for photo in labelled]
-    return [caption for captions, _ in both for caption in captions], [names for _, names in both]
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip())
 
 
-def read_marks(caption: str) -> tuple[str, list[tuple[Span, list[str]]]]:
+def _read_line(line: str, photos: Path, where: str) -> LabelledPhoto:
+    try:
+        labelled = LabelledPhoto.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{where}: {place + ': ' if place else ''}{first['msg']}") from None
+    return labelled.model_copy(update={"photo": photos / labelled.photo})
+
+
+def read_marks(caption: str) -> tuple[str, Marks]:
     """A caption without its marks, and where each marked phrase stands in it, with the ids of its boxes."""
-    text, marks, done = "", [], 0
+    text, done = "", 0
+    marks: list[tuple[Span, Sequence[str]]] = []
     for match in MARK.finditer(caption):
         text += caption[done : match.start()]
-        marks.append(((len(text), len(text) + len(match[2])), split_ids(match[1])))
+        marks.append(((len(text), len(text) + len(match[2])), re.split(", ?", match[1])))
         text += match[2]
         done = match.end()
     return text + caption[done:], marks
 
 
-def split_ids(ids: str) -> list[str]:
-    """The ids in a mark."""
-    return [name.strip() for name in ids.split(",")]
-
-
-def bare(phrase: str) -> str:
-    """A phrase without its article, for a list of names."""
+def name_of(phrase: str) -> str | None:
+    """A phrase as a name in a list, without its article; None where it names no kind of thing ("its head")."""
     lowered = phrase.lower()
-    return next((lowered.removeprefix(article) for article in ARTICLES if lowered.startswith(article)), lowered)
+    return None if DETERMINED.match(lowered) else lowered[len(found[0]) if (found := ARTICLE.match(lowered)) else 0 :]

@@ -3,14 +3,15 @@
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glip.data.captions import CaptionRule, make_prompt, swap_sides
+from glip.data.captions import CaptionRule, make_prompt
 from glip.data.examples import Example
+from glip.data.transforms import mirror
 from glip.detection.anchors import make_anchors
 from glip.detection.assigners import UNASSIGNED, AtssAssigner
 from glip.detection.box_coder import decode_boxes
@@ -32,6 +33,7 @@ NAMED = 0.35  # share of a photo's phrases that are about parts and likenesses, 
 KEEP_BOXES, DRAW_BOXES = 1.0, 1.0  # weights of boxes that stay NanoDet-g's, and of those that are known better
 RULE = CaptionRule(max_names=16, full_share=0.5, article_share=0.4)
 MIRRORED = 0.5  # share of the pictures with true boxes
+MOST_VIEWS = 3000  # that are kept, of 1.4 MB each
 REPORT_EVERY, SMOOTH = 20, 0.95
 
 
@@ -105,12 +107,12 @@ class PictureTeacher:
     def boxes_loss(self, example: Example) -> Tensor:
         """What a picture with true boxes teaches: words are as sure of a position as its box is right."""
         is_mirrored = self.draw.random() < MIRRORED
-        example = mirror(example) if is_mirrored else example
+        example = mirror(example, example.size[1]) if is_mirrored else example
         prompt, named = make_prompt(example, RULE, self.draw)
         view = self._view(str(example.image), is_mirrored)
         output, owners = self._ask(view, prompt)
         scale = view.size[0] / example.size[0]
-        boxes, token_map = things(example, torch.tensor(named), owners)
+        boxes, token_map = merge_boxes(example, torch.tensor(named), owners)
         boxes = boxes * scale
         anchors = make_anchors(output.level_shapes, output.strides)
         targets = Targets(boxes, token_map, torch.arange(len(boxes)))
@@ -134,6 +136,8 @@ class PictureTeacher:
     def _view(self, picture: str, is_mirrored: bool) -> View:
         key = picture, is_mirrored
         if key not in self.views:
+            if len(self.views) == MOST_VIEWS:
+                self.views.pop(next(iter(self.views)))  # the oldest
             self.views[key] = view_photo(self.model, self.processor, picture, mirrored=is_mirrored).half()
         return self.views[key]
 
@@ -209,37 +213,24 @@ class PictureTeacher:
         return self.boxes_loss(self.draw.choice(self.draw.choice(self.boxed)))
 
 
-def things(example: Example, named: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+def merge_boxes(example: Example, named: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
     """The named things of a picture: one that has several names counts once.
 
     Args:
         example: the picture.
         named: of each of its objects the phrase, -1 for none.
-        owners: `(L,)` of each token the phrase.
+        owners: `(L,)` of each token the phrase; the number of phrases for tokens of none.
 
     Returns:
         boxes `(N, 4)` xyxy pixels of the picture, and which tokens name each, `(N, L)` bool.
     """
     boxes = torch.tensor([thing.box for thing in example.objects]).reshape(-1, 4)[named >= 0]
-    names = named[named >= 0, None] == owners
-    distinct, index = torch.unique(boxes, dim=0, return_inverse=True)
+    tokens_of_each = named[named >= 0, None] == owners
+    distinct, rows = torch.unique(boxes, dim=0, return_inverse=True)
     token_map = torch.zeros(len(distinct), len(owners), dtype=torch.bool)
-    for thing, tokens in zip(index.tolist(), names, strict=True):
-        token_map[thing] |= tokens
+    for row, tokens in zip(rows.tolist(), tokens_of_each, strict=True):
+        token_map[row] |= tokens
     return distinct, token_map
-
-
-def mirror(example: Example) -> Example:
-    """The example of the picture's mirror image."""
-    swapped = swap_sides(example)
-    width = example.size[1]
-    return replace(
-        swapped,
-        objects=tuple(
-            replace(thing, box=(width - thing.box[2], thing.box[1], width - thing.box[0], thing.box[3]))
-            for thing in swapped.objects
-        ),
-    )
 
 
 def alignment_loss(output: GlipOutput, truth: Tensor) -> Tensor:

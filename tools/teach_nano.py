@@ -1,10 +1,11 @@
 """Teach the blocks of glip-nano's start to look around: dense teachers on photos, true boxes in composed scenes.
 
-    python tools/teach_nano.py START --nanodet NANODET.json --minilm MINILM --data PHOTOS --boxed FILE ... --output NEW
+    python tools/teach_nano.py START --nanodet NANODET.json --minilm MINILM --data PHOTOS --boxed FILE ... \
+        --labels configs/labels/photos.jsonl --output NEW
 
-START is what tools/start_nano.py made; files of boxes are what tools/make_nano_data.py wrote, drawn from evenly, and so
-are captions and lists of names of the photos that were labelled by eye (tools/nano_labels.py). The backbone stays as it
-is, and the words do where --word-rates is 0 (tools/nano_pictures.py).
+START is what tools/start_nano.py made; files of boxes are what tools/make_nano_data.py wrote. They are drawn from
+evenly; the captions of photos that were labelled by eye (tools/nano_labels.py) count as two files, the lists of what is
+in them as one. The backbone stays as it is, and the words do where --word-rates is 0 (tools/nano_pictures.py).
 """
 
 import argparse
@@ -21,7 +22,7 @@ from glip.errors import FileError
 from glip.models.glip import GlipModel
 from glip.processing import GlipProcessor
 from glip.weights.nanodet import read_nanodet
-from tools.nano_labels import examples_of, read_labels
+from tools.nano_labels import read_labels
 from tools.nano_parts import BeyondCoco
 from tools.nano_phrases import coco_classes, read_phrases
 from tools.nano_pictures import PictureTeacher
@@ -54,8 +55,9 @@ def main() -> None:
     phrases = read_phrases(arguments.data, arguments.words, arguments.minilm, beyond=beyond.shares())
     boxed = [read_any(file) for file in arguments.boxed]
     if arguments.labels:
-        captions, lists = examples_of(read_labels(arguments.labels, arguments.data))
-        boxed += [captions, captions, lists]
+        labelled = read_labels(arguments.labels, arguments.data)
+        captions = [example for photo in labelled for example in photo.captioned()]
+        boxed += [captions, captions, [photo.listed() for photo in labelled]]
     teacher = PictureTeacher(model, processor, outputs[0], phrases, beyond, training_photos(arguments.data), boxed)
     boxed_a_step = arguments.boxed_a_step if boxed else 0
     teacher.train(arguments.steps, photos=arguments.photos_a_step, boxed=boxed_a_step, words=arguments.word_rates)

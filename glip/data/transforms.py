@@ -57,7 +57,7 @@ def augment(image: Pixels, example: Example, rule: AugmentationRule, draw: rando
         draw: the source of chance.
     """
     if draw.random() < rule.flip:
-        image, example = np.ascontiguousarray(image[:, ::-1]), _mirror(example, image.shape[1])
+        image, example = np.ascontiguousarray(image[:, ::-1]), mirror(example, image.shape[1])
     if draw.random() < rule.crop and not example.is_told:
         image, example = _crop(image, example, draw)
     if draw.random() < rule.colour and not example.is_told:
@@ -65,7 +65,13 @@ def augment(image: Pixels, example: Example, rule: AugmentationRule, draw: rando
     return image, example
 
 
-def _mirror(example: Example, width: int) -> Example:
+def mirror(example: Example, width: int) -> Example:
+    """The example of the mirror image: boxes and masks on the other side, "left" and "right" exchanged.
+
+    Args:
+        example: its boxes in pixels.
+        width: of the image, in the same pixels.
+    """
     flipped = swap_sides(example)
     objects = tuple(
         replace(

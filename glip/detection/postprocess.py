@@ -21,6 +21,7 @@ Aggregation = Literal["mean", "max"] | float
 """How a phrase's score comes from its tokens' probabilities; a number p is their power mean: 1 the mean, more and more
 the best."""
 MAX_CONTRAST = 10  # more makes certainties of scores, which nothing tells apart
+MAX_LENGTH_GAIN = 3  # likewise
 Candidates = tuple[Tensor, Tensor, Tensor]
 """boxes `(N, 4)` xyxy pixels of the network's image, scores `(N,)`, labels `(N,)`."""
 
@@ -30,12 +31,10 @@ class PostProcessor:
     """Thresholds and rules that turn scores into detections. The defaults are the published models'.
 
     Attributes:
-        candidate_threshold: on a phrase's score before centerness; what is lower is never a candidate.
+        candidate_threshold: on a phrase's score, by all rules but centerness; what is lower is never a candidate.
         aggregation: a phrase's score is the mean, the best, or a power mean of its tokens' probabilities.
         competition: how much a phrase's score at a position suffers where another phrase of the caption has a higher
             one: it is multiplied by its share of that one, to this power. 0, the published rule, for not at all.
-        length: how much the score of a phrase of several tokens rises, for it is harder to be sure of more words: its
-            odds are multiplied by the number of tokens to this power. 0, the published rule, for not at all.
         candidates_per_level: the best so many of each pyramid level go on.
         nms_threshold: on IoU; above it the lower score goes.
         class_agnostic: whether boxes of other phrases suppress too.
@@ -44,18 +43,21 @@ class PostProcessor:
         contrast: what a word with an opposite adds to an expression's logit is added so many times more, at most
             `MAX_CONTRAST` (`glip.detection.contrast`); 0, the published rule, adds nothing. Of expressions only: what
             `refer` is asked, and RefCOCO.
+        length_gain: how much the score of a phrase of several tokens rises, for it is harder to be sure of more words:
+            its odds are multiplied by the number of tokens to this power, at most `MAX_LENGTH_GAIN`. 0, the published
+            rule, for not at all. Of phrases, not of expressions.
     """
 
     candidate_threshold: float = 0.05
     aggregation: Aggregation = "mean"
     competition: float = 0.0
-    length: float = 0.0
     candidates_per_level: int = 1000
     nms_threshold: float = 0.6
     class_agnostic: bool = False
     legacy_iou: bool = True
     max_detections: int = 100
     contrast: float = 0.0
+    length_gain: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse impossible rules."""
@@ -67,12 +69,12 @@ class PostProcessor:
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {value!r}")
-        for name in ("competition", "length"):
+        if not _is_number(self.competition) or self.competition < 0:
+            raise ConfigError(f"competition must be a number, at least 0, got {self.competition!r}")
+        for name, most in (("contrast", MAX_CONTRAST), ("length_gain", MAX_LENGTH_GAIN)):
             value = getattr(self, name)
-            if not _is_number(value) or value < 0:
-                raise ConfigError(f"{name} must be a number, at least 0, got {value!r}")
-        if not _is_number(self.contrast) or not 0 <= self.contrast <= MAX_CONTRAST:
-            raise ConfigError(f"contrast must be a number from 0 to {MAX_CONTRAST}, got {self.contrast!r}")
+            if not _is_number(value) or not 0 <= value <= most:
+                raise ConfigError(f"{name} must be a number from 0 to {most}, got {value!r}")
         for name in ("candidates_per_level", "max_detections"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -83,7 +85,7 @@ class PostProcessor:
 
         "Left" tells one man from the other, whatever the rules make of a phrase's best tokens.
         """
-        return replace(self, candidate_threshold=0.0, aggregation="mean")
+        return replace(self, candidate_threshold=0.0, aggregation="mean", length_gain=0.0)
 
     def __call__(
         self,
@@ -145,7 +147,7 @@ class PostProcessor:
         """
         phrase_scores = aggregate_scores(output.alignment_logits[index].float(), token_map, self.aggregation)
         phrase_scores = compete(phrase_scores, self.competition)
-        return self._decode(output, index, favour_length(phrase_scores, token_map, self.length))
+        return self._decode(output, index, favour_length(phrase_scores, token_map, self.length_gain))
 
     def _decode(self, output: GlipOutput, index: int, phrase_scores: Tensor) -> Candidates:
         anchors = make_anchors(output.level_shapes, output.strides, device=output.box_deltas.device)

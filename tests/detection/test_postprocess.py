@@ -153,7 +153,7 @@ def test_length_changes_nothing_for(scores: Tensor, token_map: Tensor) -> None:
 
 def test_length_comes_after_competition() -> None:
     output = make_output({0: [0, 0.64, 0, 0.16, 0.16, 0]}, centerness=1 - 1e-6)
-    found = detect(output, PostProcessor(competition=1.0, length=2.0))
+    found = detect(output, PostProcessor(competition=1.0, length_gain=2.0))
     assert rows(found) == [
         ("person", 0.8),
         ("traffic light", 0.378),
@@ -336,7 +336,8 @@ def test_no_images_have_no_answers() -> None:
         pytest.param({"nms_threshold": float("nan")}, r"nms_threshold must be in \[0, 1\], got nan", id="no number"),
         pytest.param({"competition": -0.5}, "a number, at least 0, got -0.5", id="help instead of competition"),
         pytest.param({"competition": "much"}, "a number, at least 0, got 'much'", id="a word for a number"),
-        pytest.param({"length": -1}, "length must be a number, at least 0, got -1", id="long phrases worth less"),
+        pytest.param({"length_gain": -1}, "length_gain must be a number from 0 to 3, got -1", id="long phrases lose"),
+        pytest.param({"length_gain": 64}, "length_gain must be a number from 0 to 3, got 64", id="a gain without end"),
         pytest.param({"contrast": -1}, "contrast must be a number from 0 to 10, got -1", id="less than no contrast"),
         pytest.param({"contrast": 50}, "contrast must be a number from 0 to 10, got 50", id="only certainties"),
         pytest.param({"aggregation": None}, "at least 1, got None", id="nothing for a power"),
@@ -369,6 +370,6 @@ def test_a_power_mean_is_between_the_mean_and_the_best() -> None:
 
 
 def test_expressions_keep_every_box_and_count_every_token_alike() -> None:
-    rules = PostProcessor(candidate_threshold=0.2, aggregation=4.0, competition=1.0, max_detections=7)
+    rules = PostProcessor(candidate_threshold=0.2, aggregation=4.0, competition=1.0, max_detections=7, length_gain=0.2)
     alike = PostProcessor(candidate_threshold=0.0, aggregation="mean", competition=1.0, max_detections=7)
     assert rules.for_expressions() == alike
