@@ -111,7 +111,7 @@ def test_a_name_has_no_article_and_is_of_a_kind_of_thing(phrase: str, name: str 
         pytest.param(
             {**RECORD, "absent": [3]}, "line 2: absent.0: Input should be a valid string", id="an absent number"
         ),
-        pytest.param({**RECORD, "boxs": {}}, "line 2: boxs: Extra inputs", id="a misspelt field"),
+        pytest.param({**RECORD, "names": {}}, "line 2: names: Extra inputs", id="an unknown field"),
         pytest.param({"photo": "coffee.jpg"}, "line 2: boxes: Field required", id="no boxes at all"),
     ],
 )
