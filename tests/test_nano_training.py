@@ -122,5 +122,5 @@ def test_a_quarter_of_an_hour_of_the_recipe_grounds_real_photos(
     monkeypatch.chdir(ROOT)  # the tools find configs/words from there
     model = retrain(read_recipe(RECIPES / "nano_quick.yaml"), tmp_path / "nano", materials, run_python)
     metrics = RealGround(realground, everything_of(Predictor.from_pretrained(model))).metrics()
-    assert metrics["recall@1"] >= 0.5
+    assert metrics["recall@1"] >= 0.55
     assert metrics["recall@1 of shuffled phrases"] <= 0.3
