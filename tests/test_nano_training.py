@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,6 +102,13 @@ def test_a_tool_that_fails_ends_in_one_sentence(tmp_path: Path) -> None:
     tool.write_text("raise SystemExit(3)")
     with pytest.raises(GlipError, match=r"^tool\.py ended with 3; mend what it says above, and run this again$"):
         run_python([str(tool)])
+
+
+def test_a_stages_own_error_is_one_sentence(tmp_path: Path) -> None:
+    words = [str(ROOT / "tools" / "mix_models.py"), "a", "b", "--output", str(tmp_path)]
+    said = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert said.stderr == f"error: {tmp_path}: exists already; give a new folder\n"
 
 
 def test_a_folder_of_another_recipe_is_refused(recipe: Recipe, predictor: Predictor, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from glip.errors import GlipError
 from glip.predictor import Predictor
 from glip.processing import GlipProcessor
 from glip.structures.detections import Detections
@@ -113,4 +114,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GlipError as error:
+        sys.exit(f"error: {error}")

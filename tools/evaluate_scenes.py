@@ -23,6 +23,7 @@ from PIL import Image
 
 from glip.data.compose import CutOut, compose_scene, read_backgrounds, read_cutouts
 from glip.data.compositional import KINDS, Pair, compose_pair
+from glip.errors import GlipError
 from glip.evaluation.coco import Shape, coco_metrics
 from glip.predictor import Predictor
 from glip.structures.boxes import pairwise_iou
@@ -141,4 +142,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GlipError as error:
+        sys.exit(f"error: {error}")

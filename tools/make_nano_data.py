@@ -25,7 +25,7 @@ from glip.data.describe import Box, Placed, Words, describe_things, tell
 from glip.data.readers import read_detection_json
 from glip.data.usual_places import UsualPlaces
 from glip.detection.nms import suppress
-from glip.errors import FileError
+from glip.errors import FileError, GlipError
 from glip.images import read_image
 from glip.models.backbones import build_backbone
 from glip.processing import GlipImageProcessor
@@ -317,4 +317,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GlipError as error:
+        sys.exit(f"error: {error}")

@@ -7,11 +7,12 @@ al. 2022, Model soups).
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 
-from glip.errors import CheckpointError, FileError
+from glip.errors import CheckpointError, FileError, GlipError
 from glip.models.glip import GlipModel
 from glip.processing import GlipProcessor
 
@@ -49,4 +50,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GlipError as error:
+        sys.exit(f"error: {error}")

@@ -7,6 +7,7 @@ right, bottom]} in thousandths of the photo's width and height), `captions` that
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -61,7 +62,7 @@ class LabelledPhoto(BaseModel, frozen=True, extra="forbid"):
 
     def captioned(self) -> list[Example]:
         """An example for each caption."""
-        size = self._size()
+        size = self._size
         examples = []
         for text, marks in map(read_marks, self.captions):
             things = tuple(
@@ -74,7 +75,7 @@ class LabelledPhoto(BaseModel, frozen=True, extra="forbid"):
 
     def listed(self) -> Example:
         """What the captions call the photo's single things, as a list of names."""
-        size = self._size()
+        size = self._size
         named = [
             (bare, name)
             for text, marks in map(read_marks, self.captions)
@@ -85,6 +86,7 @@ class LabelledPhoto(BaseModel, frozen=True, extra="forbid"):
         absent = tuple(bare for phrase in self.absent if (bare := name_of(phrase)) is not None)
         return Example(self.photo, size, things, absent=absent)
 
+    @cached_property
     def _size(self) -> tuple[int, int]:
         image = read_image(self.photo)
         return image.height, image.width

@@ -7,13 +7,14 @@ The text tower's file is written once and never again: it must stay the same byt
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glip.errors import CheckpointError
+from glip.errors import CheckpointError, GlipError
 from glip.processing import GlipProcessor
 from glip.weights.folder import DEFAULT_MODEL, SHIPPED
 
@@ -65,4 +66,7 @@ def check_same(shipped: dict[str, Tensor], text: dict[str, Tensor]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GlipError as error:
+        sys.exit(f"error: {error}")

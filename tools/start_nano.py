@@ -22,7 +22,7 @@ from transformers import BertTokenizerFast
 from glip.configuration import glip_nano
 from glip.data.readers import read_detection_json
 from glip.data.usual_places import UsualPlaces
-from glip.errors import FileError
+from glip.errors import FileError, GlipError
 from glip.models.glip import GlipBlock, GlipModel
 from glip.processing import GlipImageProcessor, GlipProcessor
 from glip.weights.nanodet import NUM_LEVELS, read_nanodet
@@ -144,4 +144,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GlipError as error:
+        sys.exit(f"error: {error}")

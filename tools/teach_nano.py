@@ -18,7 +18,7 @@ import torch
 
 from glip.data.readers import read_any
 from glip.data.usual_places import UsualPlaces
-from glip.errors import FileError
+from glip.errors import FileError, GlipError
 from glip.models.glip import GlipModel
 from glip.processing import GlipProcessor
 from glip.weights.nanodet import read_nanodet
@@ -48,14 +48,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.output.exists():
         raise FileError(f"{arguments.output}: exists already; give a new folder")
+    labelled = read_labels(arguments.labels, arguments.data) if arguments.labels else []
     torch.manual_seed(0)
     model, processor = GlipModel.from_pretrained(arguments.start), GlipProcessor.from_pretrained(arguments.start)
     _, outputs = read_nanodet(arguments.nanodet)
     beyond = BeyondCoco(coco_classes(arguments.data), arguments.beyond, UsualPlaces.load(arguments.places))
     phrases = read_phrases(arguments.data, arguments.words, arguments.minilm, beyond=beyond.shares())
     boxed = [read_any(file) for file in arguments.boxed]
-    if arguments.labels:
-        labelled = read_labels(arguments.labels, arguments.data)
+    if labelled:
         captions = [example for photo in labelled for example in photo.captioned()]
         boxed += [captions, captions, [photo.listed() for photo in labelled]]
     teacher = PictureTeacher(model, processor, outputs[0], phrases, beyond, training_photos(arguments.data), boxed)
@@ -66,4 +66,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GlipError as error:
+        sys.exit(f"error: {error}")

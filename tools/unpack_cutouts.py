@@ -23,7 +23,7 @@ from typing import Any
 
 from PIL import Image
 
-from glip.errors import FileError
+from glip.errors import FileError, GlipError
 
 STAMPS, RESOURCES = "usr/share/tuxpaint/stamps", "usr/share/gcompris-qt/rcc"
 SENTENCE = re.compile(r"(?:an?|some|the|a pair of) ([a-z][a-z' -]{2,30})[.!]?", re.IGNORECASE)
@@ -141,4 +141,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GlipError as error:
+        sys.exit(f"error: {error}")
