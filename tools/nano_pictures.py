@@ -65,6 +65,7 @@ class PictureTeacher:
         beyond: which parts things have.
         photos: files.
         boxed: sets of pictures with true boxes, which are drawn from evenly.
+        seed: of what is drawn.
     """
 
     def __init__(
@@ -76,10 +77,12 @@ class PictureTeacher:
         beyond: BeyondCoco,
         photos: Sequence[str],
         boxed: Sequence[Sequence[Example]],
+        *,
+        seed: int = 0,
     ) -> None:
         self.model, self.processor, self.phrases = model, processor, phrases
         self.classifier, self.beyond = classifier, beyond
-        self.draw = random.Random(0)
+        self.draw = random.Random(seed)
         self.photos = [self._teach(photo) for photo in photos]
         self.boxed = boxed
         self.views: dict[tuple[str, bool], View] = {}

@@ -44,12 +44,13 @@ def main() -> None:
     parser.add_argument(
         "--word-rates", type=float, default=0.0, help="multiplies the words' learning rates; 0 keeps them"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     arguments = parser.parse_args()
     if arguments.output.exists():
         raise FileError(f"{arguments.output}: exists already; give a new folder")
     labelled = read_labels(arguments.labels, arguments.data) if arguments.labels else []
-    torch.manual_seed(0)
+    torch.manual_seed(arguments.seed)
     model, processor = GlipModel.from_pretrained(arguments.start), GlipProcessor.from_pretrained(arguments.start)
     _, outputs = read_nanodet(arguments.nanodet)
     beyond = BeyondCoco(coco_classes(arguments.data), arguments.beyond, UsualPlaces.load(arguments.places))
@@ -58,7 +59,9 @@ def main() -> None:
     if labelled:
         captions = [example for photo in labelled for example in photo.captioned()]
         boxed += [captions, captions, [photo.listed() for photo in labelled]]
-    teacher = PictureTeacher(model, processor, outputs[0], phrases, beyond, training_photos(arguments.data), boxed)
+    teacher = PictureTeacher(
+        model, processor, outputs[0], phrases, beyond, training_photos(arguments.data), boxed, seed=arguments.seed
+    )
     boxed_a_step = arguments.boxed_a_step if boxed else 0
     teacher.train(arguments.steps, photos=arguments.photos_a_step, boxed=boxed_a_step, words=arguments.word_rates)
     model.save_pretrained(arguments.output)

@@ -117,6 +117,8 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         gradient_checkpointing: compute activations again in the backward pass, to save memory.
         compile: let torch.compile make the network faster, where a compiler is at hand; the first steps take minutes.
         ema_decay: of the averaged weights that are exported; 0 for the last weights.
+        start_share: of the exported weights, the share of those that training started from; 0.5 where a handful of
+            pictures must not make the model forget.
         seed: of all chance.
         workers: processes that read pictures.
         save_every: steps between checkpoints.
@@ -140,6 +142,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     gradient_checkpointing: bool = False
     compile: bool = False
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
+    start_share: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 0
     workers: NonNegativeInt = 1
     save_every: PositiveInt = 100

@@ -1,4 +1,4 @@
-"""An exponential moving average of the trained parameters."""
+"""An exponential moving average of the trained parameters, and how much of the start stays in it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +14,15 @@ class ParameterAverage:
         model: whose parameters are averaged; frozen ones are left out.
         decay: weight of the past at each step; less in the first steps, so that the start is forgotten. At 0 the
             averages are the parameters themselves and take no memory.
+        start_share: of what is swapped in, the share of the parameters as they are now (WiSE-FT, section 3): what the
+            model knew before stays. At 0 they take no memory.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, model: nn.Module, decay: float, *, start_share: float = 0.0) -> None:
+        self.decay, self.start_share = decay, start_share
         trained = {name: parameter.detach() for name, parameter in _trained(model)}
         self.averages = {name: values.clone() if decay else values for name, values in trained.items()}
+        self.start = {name: values.clone() for name, values in trained.items()} if start_share else {}
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
@@ -32,12 +35,14 @@ class ParameterAverage:
 
     @contextmanager
     def swapped_in(self, model: nn.Module) -> Iterator[None]:
-        """The model with the averages in place of its parameters, for as long as the block runs."""
-        if not self.decay:
+        """The model with the averages, or their mean with the start, as its parameters while the block runs."""
+        if not self.decay and not self.start_share:
             yield
             return
         own = {name: parameter.detach().clone() for name, parameter in _trained(model)}
         _copy(model, self.averages)
+        if self.start_share:
+            _mix(model, self.start, self.start_share)
         try:
             yield
         finally:
@@ -52,3 +57,9 @@ def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 def _copy(model: nn.Module, values: dict[str, Tensor]) -> None:
     for name, parameter in _trained(model):
         parameter.copy_(values[name])
+
+
+@torch.no_grad()
+def _mix(model: nn.Module, values: dict[str, Tensor], share: float) -> None:
+    for name, parameter in _trained(model):
+        parameter.lerp_(values[name], share)

@@ -89,7 +89,7 @@ class TrainingRun(ABC, Generic[Config, Model, Batch]):
         self.called = distribute(model, self.accelerator, sharded=sharded, has_unused=has_unused)
         self.optimizer = torch.optim.AdamW(parameter_groups(model.named_parameters(), config.optimizer))
         self.schedule = Schedule(config.schedule, config.steps)
-        self.average = ParameterAverage(model, config.ema_decay)
+        self.average = ParameterAverage(model, config.ema_decay, start_share=config.start_share)
         self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=config.precision == "fp16")
         self.step = 0
         self.best: float | None = None

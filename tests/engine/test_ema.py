@@ -85,3 +85,19 @@ def test_without_decay_the_averages_are_the_parameters_and_take_no_memory() -> N
     with average.swapped_in(model):
         assert model.weight.tolist() == [[3.0, 3.0], [3.0, 3.0]]
     assert average.averages["weight"].tolist() == [[3.0, 3.0], [3.0, 3.0]]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_a_share_of_the_start_stays_in_what_is_swapped_in(decay: float) -> None:
+    model = model_of(1.0)
+    average = ParameterAverage(model, decay, start_share=0.25)
+    fill(model, 5.0)
+    for step in range(1000):
+        average.update(model, step)
+    with average.swapped_in(model):
+        torch.testing.assert_close(model.weight.data, torch.tensor([[4.0]]))
+    torch.testing.assert_close(model.weight.data, torch.tensor([[5.0]]))
+
+
+def test_without_a_share_no_start_is_kept() -> None:
+    assert ParameterAverage(model_of(1.0), 0.9).start == {}

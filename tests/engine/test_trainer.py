@@ -155,6 +155,18 @@ def test_the_exported_model_is_the_average_and_runs(trained: Trainer, data: Path
     assert len(exported.refer(data / "1.png", "a square")) == 1
 
 
+def test_a_share_of_the_start_stays_in_the_exported_model_of_an_interrupted_run_too(
+    trained: Trainer, start: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(start, data, tmp_path / "run", start_share=0.25)
+    train_interrupted(config, monkeypatch, after=3)
+    Trainer(config).train()
+    before = dict(GlipModel.from_pretrained(start).named_parameters())
+    for name, parameter in GlipModel.from_pretrained(config.output / "model").named_parameters():
+        after = trained.average.averages.get(name, before[name])
+        torch.testing.assert_close(parameter, 0.25 * before[name] + 0.75 * after, msg=name)
+
+
 def test_exporting_leaves_the_trained_weights_in_place(trained: Trainer, tmp_path: Path) -> None:
     before = weights_of(trained)
     trained.export(tmp_path)
