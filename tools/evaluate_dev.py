@@ -2,8 +2,9 @@
 
     python tools/evaluate_dev.py --data ../shared/data [--model glip-nano] [--sets realground coco ...]
 
-realground: recall@1 of its phrases, of the same phrases shuffled between pictures, referring precision@1, and how many
-absent and present phrases get a box at the model's own threshold. The other sets: COCO metrics of all their classes.
+realground, and the set that tools/make_labelled_dev.py makes: recall@1 of its phrases, of the same phrases shuffled
+between pictures, referring precision@1, and how many absent and present phrases get a box at the model's own threshold.
+The other sets: COCO metrics of all their classes.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from glip.weights.folder import DEFAULT_MODEL
 
 Record = dict[str, Any]
 MOST_ABSENT = 0.15  # share of absent phrases that may have a box
+PHRASE_SETS = ("realground", "labelled")  # as folders of the data are called
 COCO_SETS = ("coco_train128", "coco_mini_captions", "coco_tiny80")
 
 
@@ -57,7 +59,7 @@ class Asked:
         span: where it stands in the caption.
         boxes: `(N, 4)` xyxy pixels; the best answer should be one of them.
         kind: of its head noun.
-        modifiers: what else it says: "attribute", "relation"; "no modifier".
+        modifiers: what else it says: "attribute", "relation"; "no modifier"; empty where the set doesn't say.
     """
 
     text: str
@@ -134,7 +136,7 @@ class RealGround:
                 span,
                 xywh_to_xyxy(torch.tensor([a["bbox"] for a in found]).float()),
                 found[0]["head_type"],
-                tuple(found[0]["modifiers"]) or ("no modifier",),
+                tuple(found[0]["modifiers"]) or ("no modifier",) if "modifiers" in found[0] else (),
             )
             for span, found in sorted(phrases.items())
         ]
@@ -264,7 +266,7 @@ def main() -> int:
     coco_parts = []
     for name in names:
         folder = arguments.data / name
-        if name == "realground":
+        if name in PHRASE_SETS:
             report[name] = RealGround(folder, everything_of(predictor)).metrics()
         elif not name.endswith("_nobox"):
             content, results = detect_all(folder, predictor)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -62,47 +62,55 @@ class LabelledPhoto(BaseModel, frozen=True, extra="forbid"):
 
     def captioned(self) -> list[Example]:
         """An example for each caption."""
-        size = self._size
         examples = []
         for text, marks in map(read_marks, self.captions):
             things = tuple(
-                GroundedObject(self._pixels(name, size), text[start:end], ((start, end),))
+                GroundedObject(self.pixels(name), text[start:end], ((start, end),))
                 for (start, end), ids in marks
                 for name in ids
             )
-            examples.append(Example(self.photo, size, things, caption=text, absent=self.absent))
+            examples.append(Example(self.photo, self._size, things, caption=text, absent=self.absent))
         return examples
 
     def listed(self) -> Example:
         """What the captions call the photo's single things, as a list of names."""
-        size = self._size
         named = [
             (bare, name)
             for text, marks in map(read_marks, self.captions)
             for (start, end), (name, *others) in marks
             if not others and (bare := name_of(text[start:end])) is not None
         ]
-        things = tuple(GroundedObject(self._pixels(name, size), bare) for bare, name in dict.fromkeys(named))
+        things = tuple(GroundedObject(self.pixels(name), bare) for bare, name in dict.fromkeys(named))
         absent = tuple(bare for phrase in self.absent if (bare := name_of(phrase)) is not None)
-        return Example(self.photo, size, things, absent=absent)
+        return Example(self.photo, self._size, things, absent=absent)
+
+    def pixels(self, name: str) -> Box:
+        """A box `(left, top, right, bottom)` in pixels."""
+        left, top, right, bottom = self.boxes[name]
+        height, width = (side / GRID for side in self._size)
+        return left * width, top * height, right * width, bottom * height
 
     @cached_property
     def _size(self) -> tuple[int, int]:
         image = read_image(self.photo)
         return image.height, image.width
 
-    def _pixels(self, name: str, size: tuple[int, int]) -> Box:
-        left, top, right, bottom = self.boxes[name]
-        height, width = (side / GRID for side in size)
-        return left * width, top * height, right * width, bottom * height
+
+Photo = TypeVar("Photo", bound=LabelledPhoto)
 
 
 def read_labels(path: Path, photos: Path) -> list[LabelledPhoto]:
+    """All photos of a label file, as `read_records` does."""
+    return read_records(path, photos, LabelledPhoto)
+
+
+def read_records(path: Path, photos: Path, kind: type[Photo]) -> list[Photo]:
     """All photos of a label file.
 
     Args:
         path: the file.
         photos: folder of the data sets.
+        kind: what a line is.
 
     Raises:
         FileError: there is no such file.
@@ -111,7 +119,8 @@ def read_labels(path: Path, photos: Path) -> list[LabelledPhoto]:
     if not path.is_file():
         raise FileError(f"{path}: no such file; give a JSON Lines file of labelled photos")
     labelled = [
-        _read_line(line, photos, f"{path}, line {number}") for number, line in _lines(path.read_text(encoding="utf-8"))
+        _read_line(line, photos, kind, f"{path}, line {number}")
+        for number, line in _lines(path.read_text(encoding="utf-8"))
     ]
     if not labelled:
         raise DataError(f"{path}: no labelled photo in it; give a file with one JSON record a line")
@@ -122,9 +131,9 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip())
 
 
-def _read_line(line: str, photos: Path, where: str) -> LabelledPhoto:
+def _read_line(line: str, photos: Path, kind: type[Photo], where: str) -> Photo:
     try:
-        labelled = LabelledPhoto.model_validate_json(line)
+        labelled = kind.model_validate_json(line)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
