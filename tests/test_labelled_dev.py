@@ -1,7 +1,6 @@
 """The second dev set: photos labelled by eye take realground's form."""
 
 import json
-import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,9 @@ from typing import Any
 import pytest
 
 from glip.errors import DataError
-from tools.make_labelled_dev import DevPhoto, as_realground
+from glip.predictor import Predictor
+from tools.evaluate_dev import RealGround, everything_of
+from tools.make_labelled_dev import DevPhoto, as_realground, main
 from tools.nano_labels import read_labels, read_records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,10 +38,9 @@ def test_phrases_have_their_boxes_in_pixels_and_their_kinds(tmp_path: Path, phot
     image = str((photos / "coffee.jpg").resolve())
     assert content == {
         "images": [
-            {"id": 1, "file_name": image, "height": height, "width": width, "caption": caption}
-            for caption in ["A white cup stands on a board."]
-        ]
-        + [{"id": 2, "file_name": image, "height": height, "width": width, "caption": "Two things are there."}],
+            {"id": number, "file_name": image, "height": height, "width": width, "caption": caption}
+            for number, caption in [(1, "A white cup stands on a board."), (2, "Two things are there.")]
+        ],
         "annotations": [
             {"image_id": number, "bbox": box, "phrase": phrase, "tokens_positive": [span], "head_type": kind}
             for number, box, phrase, span, kind in [
@@ -62,6 +62,11 @@ def test_no_photos_are_an_empty_set() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        pytest.param(
+            {"kinds": RECORD["kinds"] | {"a rope": "beyond_coco"}},
+            "'a rope' is in kinds, but marked in no caption",
+            id="a kind too many",
+        ),
         pytest.param({"kinds": {}}, "'A white cup' is not in kinds; say what its head noun is", id="no kind"),
         pytest.param({"referring": [["the cat", "7"]]}, "'the cat' is said to be box 7, which is not", id="no box"),
         pytest.param({"kinds": {"A white cup": "crockery"}}, "line 1: kinds.A white cup: .*'plain'", id="another kind"),
@@ -80,9 +85,19 @@ def test_no_photo_is_both_learnt_and_measured() -> None:
     assert not learnt & measured
 
 
-def test_an_existing_folder_is_not_written_into(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    program = ROOT / "tools" / "make_labelled_dev.py"
-    words = [str(program), "dev.jsonl", "--photos", "photos", "--output", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit, match=r"error: .*exists already; give a new folder"):
-        runpy.run_path(str(program), run_name="__main__")
+def test_the_tool_writes_a_set_that_can_be_measured(
+    tmp_path: Path, photos: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [RECORD, RECORD | {"photo": "chelsea.jpg"}]
+    (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, records)))
+    words = [str(tmp_path / "dev.jsonl"), "--photos", str(photos), "--output", str(tmp_path / "data")]
+    monkeypatch.setattr(sys, "argv", ["make_labelled_dev.py", *words])
+    main()
+    metrics = RealGround(tmp_path / "data" / "labelled", everything_of(predictor)).metrics()
+    assert metrics["phrases"] == 6
+    assert {name for name in metrics if name.startswith("recall@1 ")} == {
+        "recall@1 plain",
+        "recall@1 beyond_coco",
+        "recall@1 synonym_hypernym",
+        "recall@1 of shuffled phrases",
+    }

@@ -37,11 +37,12 @@ def test_the_benchmark_times_every_part_of_both_forms(
     assert read_image(plot).size == (800, 400)
 
 
-@pytest.mark.parametrize("name", ["start_nano.py", "teach_nano.py", "make_nano_data.py"])
+@pytest.mark.parametrize("name", ["start_nano.py", "teach_nano.py", "make_nano_data.py", "make_labelled_dev.py"])
 def test_an_existing_folder_is_not_written_into(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     arguments = {
         "start_nano.py": ("--nanodet", "n.json", "--minilm", "m", "--data", "d", "--output", tmp_path),
         "teach_nano.py": ("s", "--nanodet", "n.json", "--minilm", "m", "--data", "d", "--output", tmp_path),
+        "make_labelled_dev.py": ("l.jsonl", "--photos", "p", "--output", tmp_path),
         "make_nano_data.py": ("--photos", "p", "--nanodet", "n.json", "--cutouts", "c", "--output", tmp_path),
     }[name]
     with pytest.raises(SystemExit, match=r"error: .*exists already; give a new folder"):

@@ -72,8 +72,14 @@ class Asked:
 Pairs = list[tuple[Record, list[Asked]]]
 
 
+def _modifiers(annotation: Record) -> tuple[str, ...]:
+    if "modifiers" not in annotation:
+        return ()
+    return tuple(annotation["modifiers"]) or ("no modifier",)
+
+
 class RealGround:
-    """The phrase-grounding dev set."""
+    """A phrase-grounding dev set in realground's form."""
 
     def __init__(self, folder: Path, predictor: Grounder) -> None:
         self.images = folder / "dev_images"
@@ -136,7 +142,7 @@ class RealGround:
                 span,
                 xywh_to_xyxy(torch.tensor([a["bbox"] for a in found]).float()),
                 found[0]["head_type"],
-                tuple(found[0]["modifiers"]) or ("no modifier",) if "modifiers" in found[0] else (),
+                _modifiers(found[0]),
             )
             for span, found in sorted(phrases.items())
         ]

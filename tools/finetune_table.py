@@ -34,6 +34,7 @@ WAYS = {
     "prompt": ("tuning.mode=prompt",),
     "lora": ("tuning.mode=lora",),
     "1-shot": ("few_shot.shots=1",),
+    "1-shot-and-start": ("few_shot.shots=1", "start_share=0.5"),
     "3-shot": ("few_shot.shots=3",),
     "10-shot": ("few_shot.shots=10",),
 }

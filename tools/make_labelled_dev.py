@@ -3,8 +3,8 @@
     python tools/make_labelled_dev.py configs/labels/dev.jsonl --photos ../shared/data --output runs/dev_data
     python tools/evaluate_dev.py --data runs/dev_data --sets labelled
 
-OUTPUT/labelled/dev.json has realground's form. Its photos are in no train file, and none is in realground: thresholds
-and rules can be chosen here without a look at realground.
+OUTPUT/labelled/dev.json has realground's form. Its photos are in no train file, and none is in realground: a second set
+to choose thresholds and rules on.
 """
 
 import argparse
@@ -39,11 +39,11 @@ class DevPhoto(LabelledPhoto, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        for caption in self.captions:
-            text, marks = read_marks(caption)
-            for (start, end), _ in marks:
-                if text[start:end] not in self.kinds:
-                    raise ValueError(f"{text[start:end]!r} is not in kinds; say what its head noun is")
+        marked = {text[start:end] for text, marks in map(read_marks, self.captions) for (start, end), _ in marks}
+        for phrase in sorted(marked - self.kinds.keys()):
+            raise ValueError(f"{phrase!r} is not in kinds; say what its head noun is")
+        for phrase in sorted(self.kinds.keys() - marked):
+            raise ValueError(f"{phrase!r} is in kinds, but marked in no caption; mark it, or take it out")
         for expression, name in self.referring:
             if name not in self.boxes:
                 raise ValueError(f"{expression!r} is said to be box {name}, which is not in boxes")

@@ -104,13 +104,13 @@ def read_labels(path: Path, photos: Path) -> list[LabelledPhoto]:
     return read_records(path, photos, LabelledPhoto)
 
 
-def read_records(path: Path, photos: Path, kind: type[Photo]) -> list[Photo]:
+def read_records(path: Path, photos: Path, record: type[Photo]) -> list[Photo]:
     """All photos of a label file.
 
     Args:
         path: the file.
         photos: folder of the data sets.
-        kind: what a line is.
+        record: what a line is.
 
     Raises:
         FileError: there is no such file.
@@ -119,7 +119,7 @@ def read_records(path: Path, photos: Path, kind: type[Photo]) -> list[Photo]:
     if not path.is_file():
         raise FileError(f"{path}: no such file; give a JSON Lines file of labelled photos")
     labelled = [
-        _read_line(line, photos, kind, f"{path}, line {number}")
+        _read_line(line, photos, record, f"{path}, line {number}")
         for number, line in _lines(path.read_text(encoding="utf-8"))
     ]
     if not labelled:
@@ -131,9 +131,9 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip())
 
 
-def _read_line(line: str, photos: Path, kind: type[Photo], where: str) -> Photo:
+def _read_line(line: str, photos: Path, record: type[Photo], where: str) -> Photo:
     try:
-        labelled = kind.model_validate_json(line)
+        labelled = record.model_validate_json(line)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -117,8 +117,9 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         gradient_checkpointing: compute activations again in the backward pass, to save memory.
         compile: let torch.compile make the network faster, where a compiler is at hand; the first steps take minutes.
         ema_decay: of the averaged weights that are exported; 0 for the last weights.
-        start_share: of the exported weights, the share of those that training started from; 0.5 where a handful of
-            pictures must not make the model forget.
+        start_share: of the exported weights, the share of those that training started from, so that a handful of
+            pictures makes the model forget less. It needs a trained model to start from. The factors of low-rank
+            additions are mixed one by one, which is nearly that.
         seed: of all chance.
         workers: processes that read pictures.
         save_every: steps between checkpoints.
@@ -156,6 +157,10 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("give one of start (a trained model) and new_model (a network's name)")
         if self.new_model is not None and self.new_model not in self.networks:
             raise ValueError(f"new_model must be one of {sorted(self.networks)}, got {self.new_model!r}")
+        if self.new_model is not None and self.start_share:
+            raise ValueError(
+                "start_share keeps what a trained model knew; give start instead of new_model, or leave it out"
+            )
         return self
 
 
@@ -197,6 +202,12 @@ class TrainConfig(RunConfig, frozen=True, extra="forbid"):
     def _check_heads(cls, heads: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         complete_heads("experiment", heads)
         return heads
+
+    @model_validator(mode="after")
+    def _check_share(self) -> Self:
+        if self.heads and self.start_share:
+            raise ValueError("start_share would mix new heads with random weights; leave out heads or start_share")
+        return self
 
 
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:

@@ -14,8 +14,8 @@ class ParameterAverage:
         model: whose parameters are averaged; frozen ones are left out.
         decay: weight of the past at each step; less in the first steps, so that the start is forgotten. At 0 the
             averages are the parameters themselves and take no memory.
-        start_share: of what is swapped in, the share of the parameters as they are now (WiSE-FT, section 3): what the
-            model knew before stays. At 0 they take no memory.
+        start_share: of what is swapped in, the share of the parameters as they are now (Wortsman et al. 2022,
+            WiSE-FT, section 3): what the model knew before stays. At 0 they take no memory.
     """
 
     def __init__(self, model: nn.Module, decay: float, *, start_share: float = 0.0) -> None:

@@ -81,13 +81,27 @@ def test_an_unknown_name_is_refused_by_its_path_in(path: Path, override: str, pl
 
 @pytest.mark.parametrize(
     "override",
-    ["steps=0", "steps=many", "batch_size=-1", "optimizer.clip_norm=0", "sources=[]", "ema_decay=-0.1", "frozen=3"],
+    [
+        "steps=0",
+        "steps=many",
+        "batch_size=-1",
+        "optimizer.clip_norm=0",
+        "sources=[]",
+        "ema_decay=-0.1",
+        "start_share=1",
+        "frozen=3",
+    ],
 )
 def test_an_impossible_value_is_refused_by_its_path(path: Path, override: str) -> None:
     name, _, value = override.partition("=")
     with pytest.raises(ConfigError, match=rf"experiment\.yaml: {name}: ") as caught:
         read_config(path, (override,))
     assert f"got {yaml.safe_load(value)!r}" in str(caught.value).replace("()", "[]")
+
+
+def test_no_share_of_the_start_for_new_heads(path: Path) -> None:
+    with pytest.raises(ConfigError, match="start_share would mix new heads with random weights"):
+        read_config(path, ("start_share=0.5", "heads={masks: {}}"))
 
 
 def test_an_experiment_does_not_change(path: Path) -> None:

@@ -87,8 +87,8 @@ def test_without_decay_the_averages_are_the_parameters_and_take_no_memory() -> N
     assert average.averages["weight"].tolist() == [[3.0, 3.0], [3.0, 3.0]]
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.9])
-def test_a_share_of_the_start_stays_in_what_is_swapped_in(decay: float) -> None:
+@pytest.mark.parametrize("decay", [pytest.param(0.0, id="last weights"), pytest.param(0.9, id="averages")])
+def test_a_share_of_the_start_stays_where_what_is_swapped_in_are_the(decay: float) -> None:
     model = model_of(1.0)
     average = ParameterAverage(model, decay, start_share=0.25)
     fill(model, 5.0)

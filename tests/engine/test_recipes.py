@@ -80,6 +80,9 @@ def test_every_named_network_is_a_config() -> None:
     [
         pytest.param(("new_model=null",), "give one of start .* and new_model", id="neither start nor network"),
         pytest.param(("start=glip-nano",), "give one of start .* and new_model", id="both"),
+        pytest.param(
+            ("start_share=0.5",), "start_share keeps what a trained model knew", id="a share of random weights"
+        ),
         pytest.param(("new_model=glip-xl",), r"new_model must be one of \['glip-l', ", id="an unknown network"),
     ],
 )
