@@ -229,6 +229,12 @@ def xywh_of(path: str | Path, annotation: Record) -> tuple[float, float, float, 
     return x, y, width, height
 
 
+def to_bbox(box: tuple[float, float, float, float]) -> list[float]:
+    """A box `(left, top, right, bottom)` as an annotation's bbox: x, y, width, height, in the same unit."""
+    left, top, right, bottom = box
+    return [left, top, right - left, bottom - top]
+
+
 def spans_of(path: str | Path, annotation: Record, caption: str) -> tuple[Span, ...]:
     """The character spans that an annotation's box belongs to.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glip.annotations import read_object, read_predictions
+from glip.annotations import read_object, read_predictions, to_bbox
 from glip.errors import DataError, FileError
 
 BOXES = ("image_id", "boxes", "scores", "labels")
@@ -90,3 +90,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         read_predictions(tmp_path / "p.json", BOXES)
     with pytest.raises(FileError, match="no such annotation file"):
         read_object(tmp_path / "a.json")
+
+
+def test_a_box_becomes_corner_and_sides() -> None:
+    assert to_bbox((1.0, 2.0, 4.0, 6.5)) == [1.0, 2.0, 3.0, 4.5]

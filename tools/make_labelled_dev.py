@@ -17,6 +17,7 @@ from pydantic import model_validator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from glip.annotations import to_bbox
 from glip.errors import FileError, GlipError
 from glip.files import write_json
 from tools.nano_labels import LabelledPhoto, read_marks, read_records
@@ -64,7 +65,7 @@ def as_realground(photos: list[DevPhoto]) -> Record:
             content["annotations"] += [
                 {
                     "image_id": number,
-                    "bbox": _xywh(thing.box),
+                    "bbox": to_bbox(thing.box),
                     "phrase": thing.name,
                     "tokens_positive": [list(span) for span in thing.spans],
                     "head_type": photo.kinds[thing.name],
@@ -72,16 +73,11 @@ def as_realground(photos: list[DevPhoto]) -> Record:
                 for thing in example.objects
             ]
         content["referring"] += [
-            {"image": image, "expression": expression, "bbox": _xywh(photo.pixels(name))}
+            {"image": image, "expression": expression, "bbox": to_bbox(photo.pixels(name))}
             for expression, name in photo.referring
         ]
         content["absent"].append({"image": image, "phrases": list(photo.absent)})
     return content
-
-
-def _xywh(box: tuple[float, float, float, float]) -> list[float]:
-    left, top, right, bottom = box
-    return [left, top, right - left, bottom - top]
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from glip.annotations import to_bbox
 from glip.configuration import glip_nano
 from glip.data.compose import Background, CutOut, compose_scene, read_backgrounds, read_cutouts
 from glip.data.describe import Box, Placed, Words, describe_things, tell
@@ -136,7 +137,7 @@ def whole_phrases(folder: Path, places: UsualPlaces) -> Record:
             box = usual.get(record["caption"][start:end].split()[-1].lower())
             if box and (record["id"], (start, end)) not in linked:
                 content["annotations"].append(
-                    {"image_id": record["id"], "bbox": _xywh(box), "tokens_positive": [(start, end)]}
+                    {"image_id": record["id"], "bbox": to_bbox(box), "tokens_positive": [(start, end)]}
                 )
     return content
 
@@ -179,7 +180,7 @@ def dress_people(sources: list[Path], places: UsualPlaces, count: int, draw: ran
                     }
                 )
                 annotations += [
-                    {"image_id": len(images) - 1, "category_id": ids[name], "bbox": _xywh(boxes[name])}
+                    {"image_id": len(images) - 1, "category_id": ids[name], "bbox": to_bbox(boxes[name])}
                     for name in chosen
                 ]
     return {"images": images, "annotations": annotations, "categories": _categories(names)}
@@ -198,7 +199,7 @@ def tell_photos(sources: list[Path], words: Words, count: int, draw: random.Rand
                 record = {"file_name": str(Path(str(example.image)).resolve()), "width": width, "height": height}
                 images.append({"id": len(images), **record, "caption": sentence.caption})
                 phrases += [
-                    {"image_id": len(images) - 1, "bbox": _xywh(thing.box), "tokens_positive": list(thing.spans)}
+                    {"image_id": len(images) - 1, "bbox": to_bbox(thing.box), "tokens_positive": list(thing.spans)}
                     for thing in sentence.objects
                 ]
     return {"images": images, "annotations": phrases, "categories": []}
@@ -240,13 +241,13 @@ def compose(
         absent = [ids[name] for name in draw.sample(names, 50) if not _related(name, present)]
         images.append({"id": index, **size, "neg_category_ids": absent})
         boxes += [
-            {"image_id": index, "category_id": ids[thing.name], "bbox": _xywh(thing.box), "segmentation": mask}
+            {"image_id": index, "category_id": ids[thing.name], "bbox": to_bbox(thing.box), "segmentation": mask}
             for thing, mask in zip(scene.things, encode_masks(scene.masks), strict=True)
         ]
         for sentence in describe_things(scene.things, scene.image.size, draw):
             captions.append({"id": len(captions), **size, "caption": sentence.caption})
             phrases += [
-                {"image_id": len(captions) - 1, "bbox": _xywh(thing.box), "tokens_positive": list(thing.spans)}
+                {"image_id": len(captions) - 1, "bbox": to_bbox(thing.box), "tokens_positive": list(thing.spans)}
                 for thing in sentence.objects
             ]
     detection = {"images": images, "annotations": boxes, "categories": _categories(names)}
@@ -257,10 +258,6 @@ def _related(name: str, present: set[str]) -> bool:
     """Whether two names share a word, so that one cannot be said to be absent."""
     words = set(name.split())
     return any(words & set(other.split()) for other in present)
-
-
-def _xywh(box: Box) -> list[float]:
-    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
 
 
 def _categories(names: list[str]) -> list[Record]:
